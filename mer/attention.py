@@ -1,0 +1,70 @@
+"""Attention that honours masks: padded keys get no weight, and an all-masked row gives 0 instead of NaN."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Softmax over the True positions of `mask`; all-False slices are 0. Computed in float32."""
+    scores = scores.float().masked_fill(~mask, -1e30)
+    return F.softmax(scores, dim=dim) * mask
+
+
+class SelfAttention(nn.Module):
+    """Pre-norm transformer layer (self-attention, then MLP) over masked tokens.
+
+    Args:
+        dim: token width.
+        heads: attention heads.
+        dropout: on both residual branches.
+        expansion: width of the MLP over `dim`.
+    """
+
+    def __init__(self, dim: int, heads: int = 4, dropout: float = 0.1, expansion: int = 2):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, expansion * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(expansion * dim, dim)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) and (B, T) bool to (B, T, D)."""
+        batch, size, dim = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(batch, size, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        # A row without any real key attends to everything (a finite number), and is set to 0 below.
+        visible = (mask | ~mask.any(1, keepdim=True))[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=self.dropout if self.training else 0.0)
+        x = x + F.dropout(self.out(y.transpose(1, 2).reshape(batch, size, dim)), self.dropout, self.training)
+        x = x + F.dropout(self.mlp(self.norm2(x)), self.dropout, self.training)
+        return x * mask[..., None].to(x.dtype)
+
+
+class StatisticsPool(nn.Module):
+    """Attentive statistics: per head a weighted mean and standard deviation over the real tokens, projected to `dim`.
+
+    Okabe, Koshinaka, Shinoda: Attentive Statistics Pooling for Deep Speaker Embedding, Interspeech 2018. The plain
+    masked mean is added as a first "head", so that pooling starts from something sensible.
+    """
+
+    def __init__(self, dim: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.score = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, heads))
+        self.out = nn.Linear(3 * dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) and (B, T) bool to (B, D); 0 where nothing is real."""
+        x = torch.where(mask[..., None], x, torch.zeros((), dtype=x.dtype, device=x.device))
+        weight = masked_softmax(self.score(x), mask[..., None], dim=1).to(x.dtype)  # (B, T, heads)
+        split = x.unflatten(2, (self.heads, -1))
+        mean = torch.einsum("bth,bthd->bhd", weight, split)
+        square = torch.einsum("bth,bthd->bhd", weight, split.square())
+        deviation = (square - mean.square()).float().clamp(min=1e-5).sqrt().to(x.dtype)
+        plain = x.sum(1) / mask.sum(1).clamp(min=1)[:, None].to(x.dtype)
+        pooled = self.out(torch.cat([plain, mean.flatten(1), deviation.flatten(1)], dim=1))
+        return pooled * mask.any(1, keepdim=True).to(x.dtype)

@@ -1,0 +1,119 @@
+"""Checkpoints: tensors and a plain JSON description in one safetensors file. Nothing in it is ever executed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+import mer
+from mer.configured import build
+from mer.encoders.base import Encoder
+from mer.errors import UserError
+from mer.fusion.base import Fusion
+from mer.labels import Task
+from mer.model import EmotionModel
+
+SCHEMA = 1
+_KEY = "mer"
+_REMEDY = "Pass a model.safetensors that mer wrote (it lies in the run folder of fit, crossval or quickstart)"
+
+
+def save(path: Path, model: EmotionModel, facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: `model.safetensors`.
+        model: what to store; its `describe()` goes beside the tensors.
+        facts: plain values about the training (corpus, licence, seed, versions, scores) for whoever opens the file.
+    """
+    description = {"schema": SCHEMA, "mer": mer.__version__, "model": model.describe(), "facts": dict(facts)}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={_KEY: json.dumps(description)})
+    os.replace(partial, path)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The description inside a checkpoint, without its tensors.
+
+    Raises:
+        UserError: missing, damaged, not ours, or of a newer schema.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint", _REMEDY)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+        description = json.loads(text) if text else None
+    except (SafetensorError, OSError, ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a checkpoint of mer ({error})", _REMEDY) from None
+    if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
+        raise UserError(f"{path}: a safetensors file, but not a checkpoint of mer", _REMEDY)
+    if description.get("schema") != SCHEMA:
+        raise UserError(
+            f"{path}: schema {description.get('schema')!r}, this is mer {mer.__version__} with schema {SCHEMA}",
+            "Update mer, or write the checkpoint again",
+        )
+    return description
+
+
+def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, dict[str, Any]]:
+    """Rebuild a model, in eval mode on the CPU.
+
+    Args:
+        path: a file that `save` wrote. It is not trusted: class paths in it may only name mer's own encoders, fusions and
+            heads.
+        allow_modules: further modules (`mylab.encoders`) the user vouches for.
+
+    Returns:
+        the model and the whole description (`facts` holds what was stored beside it).
+
+    Raises:
+        UserError: missing, damaged, not ours, a foreign class, or tensors that do not fit.
+    """
+    description = describe(path)
+    where, allowed = str(path), list(allow_modules)
+    config = description["model"]
+    try:
+        tasks = {n: Task.from_dict(n, t, where) for n, t in config["tasks"].items()}
+        encoders = {
+            m: build(d, Encoder, ["mer.encoders"], allowed, where)  # type: ignore[type-abstract]
+            for m, d in config["encoders"].items()
+        }
+        # Widths and label counts are not stored twice: the encoders and the label spaces give them.
+        fusion = functools.partial(_fusion, config["fusion"], allowed, where)
+        heads = {n: functools.partial(_head, d, allowed, where) for n, d in config["heads"].items()}
+        model = EmotionModel(
+            encoders, fusion, tasks, heads, bool(config["unimodal_heads"]), float(config["modality_dropout"])
+        )
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: the description is damaged ({type(error).__name__}: {error})", _REMEDY) from None
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    expected = model.state_dict()
+    for key in sorted({*expected, *tensors}):
+        if key not in tensors or key not in expected:
+            which = "is missing" if key in expected else "is not part of the model"
+            raise UserError(f"{path}: tensor {key!r} {which}", "The file is damaged; copy it again")
+        if tensors[key].shape != expected[key].shape:
+            shapes = f"{tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+            raise UserError(f"{path}: tensor {key!r} has shape {shapes}", "The file is damaged; copy it again")
+    model.load_state_dict(tensors)
+    return model.eval(), description
+
+
+def _fusion(config: Any, allowed: list[str], where: str, dims: Mapping[str, int]) -> Fusion:
+    return build(config, Fusion, ["mer.fusion"], allowed, where, dims=dims)
+
+
+def _head(config: Any, allowed: list[str], where: str, dim: int, outputs: int) -> torch.nn.Module:
+    return build(config, torch.nn.Module, ["mer.heads"], allowed, where, dim=dim, outputs=outputs)

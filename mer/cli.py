@@ -1,0 +1,69 @@
+"""The `mer` command: a table from name to module. A command's module is imported when it is called, and not before."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from mer import __version__
+from mer.errors import UserError
+from mer.preemption import remember_signals
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "quickstart": ("mer.experiments.quickstart", "make a synthetic corpus, train, score, predict, report: no download"),
+    "prepare": ("mer.datasets.prepare", "write manifest.csv and corpus.yaml for a corpus"),
+    "fit": ("mer.experiments.training:fit", "train a model from a config"),
+    "validate": ("mer.experiments.training:validate", "score a checkpoint on the validation split"),
+    "test": ("mer.experiments.training:test", "open the test split, write the score file"),
+    "crossval": ("mer.experiments.crossval", "train and score every fold, with intervals and baselines"),
+    "predict": ("mer.inference.predict", "video files in; probabilities, frame timeline and picture out"),
+    "evaluate": ("mer.evaluation.evaluate", "metrics with intervals from a score file"),
+    "compare": ("mer.evaluation.compare", "paired bootstrap between two score files"),
+}
+
+_GROUPS = (("start", ("quickstart", "prepare")), ("train", ("fit", "validate", "test", "crossval")),
+           ("use", ("predict", "evaluate", "compare")))  # fmt: skip
+
+
+def usage() -> str:
+    """The help page."""
+    lines = ["mer: multimodal emotion recognition from video", "", "usage: mer COMMAND [options]", ""]
+    for title, names in _GROUPS:
+        lines.append(f"{title}:")
+        lines += [f"  {name:<12}{COMMANDS[name][1]}" for name in names]
+        lines.append("")
+    return "\n".join([*lines, "mer COMMAND --help explains a command; mer --version prints the version."])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point. Exit status 0 for success, 1 for a finding, 2 for a user's mistake, 130 for an interruption."""
+    remember_signals()  # first of all: a signal that comes during the imports must not kill the job
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"mer {__version__}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    if name not in COMMANDS:
+        print(f"mer: there is no command {name!r}. Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[name][0].partition(":")
+    try:
+        run = getattr(importlib.import_module(module), function or "main")
+        return int(run(rest))
+    except UserError as error:
+        print(f"mer {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nmer {name}: interrupted; the same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `mer ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""A torch dataset of clips: media prepared from the encoders' specs, labels from the manifest, batches with masks."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from mer.datasets.manifest import Clip, Manifest, read_frame_labels
+from mer.errors import UserError
+from mer.labels import Task
+from mer.media import prepare
+from mer.tokens import InputSpec, Sampled, stack_samples
+
+MISSING_CLASS = -1
+
+
+@dataclass
+class Item:
+    """One clip: prepared modalities (None where absent), its targets as tensors, times (F,) of frame-level targets."""
+
+    clip: Clip
+    inputs: dict[str, Sampled | None]
+    targets: dict[str, Tensor]
+    frame_times: Tensor
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that could not be read, and why. Workers hand it on; the main process lists it or stops."""
+
+    clip_id: str
+    error: UserError
+
+
+@dataclass
+class Batch:
+    """What the model and the task get.
+
+    Attributes:
+        clip_ids: B names.
+        inputs: per modality one `Sampled`; an absent modality has an all-False mask.
+        targets: per task (B,) int64 classes with -1 for unlabelled, or (B, C) float32 with NaN for unlabelled; a
+            frame-level task has (B, F) or (B, F, C).
+        frame_times: (B, F) seconds of the frame-level targets; F is 0 where there is no such task.
+        skipped: clips of this batch that could not be read, and why.
+    """
+
+    clip_ids: list[str]
+    inputs: dict[str, Sampled]
+    targets: dict[str, Tensor]
+    frame_times: Tensor
+    skipped: dict[str, UserError] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def to(self, device: Any, non_blocking: bool = False) -> Batch:
+        """Move everything to a device."""
+        return Batch(
+            self.clip_ids,
+            {m: s.to(device, non_blocking=non_blocking) for m, s in self.inputs.items()},
+            {t: v.to(device, non_blocking=non_blocking) for t, v in self.targets.items()},
+            self.frame_times.to(device, non_blocking=non_blocking),
+            self.skipped,
+        )
+
+    def pin_memory(self) -> Batch:
+        """Page-locked copy."""
+        return Batch(
+            self.clip_ids,
+            {m: s.pin_memory() for m, s in self.inputs.items()},
+            {t: v.pin_memory() for t, v in self.targets.items()},
+            self.frame_times.pin_memory(),
+            self.skipped,
+        )
+
+
+class MediaMemory:
+    """Prepared clips kept in memory, so that epochs, and the folds of a cross-validation, decode a file once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, float, float | None, InputSpec], Sampled] = {}
+
+    def get(self, manifest: Manifest, clip: Clip, reference: str, spec: InputSpec, keep: bool) -> Sampled:
+        key = (str(manifest.corpus.root), reference, clip.start, clip.end, spec)
+        found = self._kept.get(key)
+        if found is None:
+            found = prepare(manifest.corpus.root, reference, spec, clip.start, clip.end)
+            if keep:
+                self._kept[key] = found
+        return found
+
+
+_MEMORY = MediaMemory()
+
+
+class ClipDataset(Dataset[Item | Skipped]):
+    """Clips of one split.
+
+    Args:
+        manifest: the corpus.
+        clips: its rows to use.
+        specs: how each modality is prepared, from the model.
+        crop: seconds of the random stretch taken in training; None takes whole clips.
+        keep: hold prepared media in memory.
+        seed: of the random stretches; each is a function of (seed, epoch, clip id).
+
+    Items are addressed by (epoch, index), or by index alone for epoch 0. A clip that cannot be read gives `Skipped`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        clips: Sequence[Clip],
+        specs: Mapping[str, InputSpec],
+        crop: float | None = None,
+        keep: bool = False,
+        seed: int = 0,
+    ):
+        self.manifest, self.clips, self.specs = manifest, list(clips), dict(specs)
+        self.crop, self.keep, self.seed = crop, keep, seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item | Skipped:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        clip = self.clips[index]
+        try:
+            item = self.read(clip)
+        except UserError as error:
+            return Skipped(clip.clip_id, error)
+        return self._cropped(item, epoch) if self.crop else item
+
+    def read(self, clip: Clip) -> Item:
+        """Prepare one whole clip."""
+        inputs: dict[str, Sampled | None] = {}
+        for modality, spec in self.specs.items():
+            reference = self.manifest.reference(clip, modality)
+            inputs[modality] = (
+                None if reference is None else _MEMORY.get(self.manifest, clip, reference, spec, self.keep)
+            )
+        if all(value is None for value in inputs.values()):
+            raise UserError(f"no media in {', '.join(inputs)}", "Fill in at least one of the columns")
+        if clip.end is None:
+            inputs = self._spread(inputs, clip.start)
+        tasks = self.manifest.corpus.tasks
+        targets = {n: _target(clip.labels[n], task) for n, task in tasks.items() if task.level == "video"}
+        at_frames = {n: task for n, task in tasks.items() if task.level == "frame"}
+        times: list[float] = []
+        if at_frames:
+            rows: dict[str, list[Sequence[float] | None]] = {n: [] for n in at_frames}
+            if clip.frame_labels:
+                times, rows = read_frame_labels(self.manifest.corpus.root / clip.frame_labels, at_frames)
+            for name, task in at_frames.items():
+                cells = [_target(value, task) for value in rows[name]]
+                targets[name] = torch.stack(cells) if cells else _target(None, task)[None][:0]
+        item = Item(clip, inputs, targets, torch.tensor(times, dtype=torch.float32))
+        return self._labelled_between(item, clip.start, math.inf if clip.end is None else clip.end)
+
+    def _spread(self, inputs: Mapping[str, Sampled | None], start: float) -> dict[str, Sampled | None]:
+        """Rows without a rate divide the clip; where the manifest gives it no end, it ends with its timed media."""
+        ends = [float(s.spans[0, -1, 1]) for m, s in inputs.items() if s is not None and self.specs[m].rate]
+        spread = dict(inputs)
+        for modality, sampled in inputs.items():
+            if sampled is not None and self.specs[modality].rate is None and ends:
+                second = (max(ends) - start) / sampled.mask.shape[1]  # `prepare` gave each row one second
+                spread[modality] = replace(sampled, spans=start + (sampled.spans - start) * second)
+        return spread
+
+    def preload(self, what: str) -> dict[str, UserError]:
+        """Decode every clip into memory, with a progress bar; gives the clips that could not be read."""
+        with ThreadPoolExecutor(2) as pool:  # FFmpeg works outside Python's lock
+            items = tqdm(pool.map(self.__getitem__, range(len(self))), f"decode {what}", len(self), leave=False)
+            return {item.clip_id: item.error for item in items if isinstance(item, Skipped)}
+
+    def _cropped(self, item: Item, epoch: int) -> Item:
+        """A stretch of `crop` seconds, the same for all modalities of the clip."""
+        assert self.crop is not None
+        # A timed stream alone says how long the clip is; one cached row stands for all of it and is never cut.
+        timed = [s.spans[0] for s in item.inputs.values() if s is not None and s.mask.shape[1] > 1]
+        if not timed:
+            return item
+        begin, end = min(float(s[0, 0]) for s in timed), max(float(s[-1, 1]) for s in timed)
+        if end - begin <= self.crop:
+            return item
+        random = np.random.default_rng([self.seed, epoch, zlib.crc32(item.clip.clip_id.encode())])
+        first = begin + random.random() * (end - begin - self.crop)
+        cut = {m: None if s is None else between(s, first, first + self.crop) for m, s in item.inputs.items()}
+        return self._labelled_between(replace(item, inputs=cut), first, first + self.crop)
+
+    def _labelled_between(self, item: Item, start: float, end: float) -> Item:
+        """Leave out frame-level targets of moments that the clip, or its crop, does not show."""
+        if not len(item.frame_times):
+            return item
+        shown = (item.frame_times >= start) & (item.frame_times < end)
+        tasks = self.manifest.corpus.tasks
+        targets = {n: t[shown] if tasks[n].level == "frame" else t for n, t in item.targets.items()}
+        return replace(item, targets=targets, frame_times=item.frame_times[shown])
+
+
+def between(sampled: Sampled, start: float, end: float) -> Sampled | None:
+    """The stretch [start, end) of an unbatched sample: elements whose midpoint lies in it, None where there are none.
+
+    A single element that stands for the whole clip (one cached row) belongs to every stretch it overlaps.
+    """
+    spans = sampled.spans[0]
+    if len(spans) == 1:
+        return sampled if spans[0, 0] < end and spans[0, 1] > start else None
+    middle = spans.mean(1)
+    first, last = int(torch.searchsorted(middle, start)), int(torch.searchsorted(middle, end))
+    if first >= last:
+        return None
+    return Sampled(sampled.values[:, first:last], sampled.mask[:, first:last], spans[None, first:last])
+
+
+def _target(label: Sequence[float] | None, task: Task) -> Tensor:
+    if task.space.kind == "classes":
+        return torch.tensor(MISSING_CLASS if label is None else int(label[0]))
+    return torch.full((len(task.space),), float("nan")) if label is None else torch.tensor(label)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Items to a `Batch`: right padding, masks, missing labels marked, skipped clips listed."""
+
+    specs: Mapping[str, InputSpec]
+    tasks: Mapping[str, Task]
+
+    def __call__(self, items: Sequence[Item | Skipped]) -> Batch:
+        real = [item for item in items if isinstance(item, Item)]
+        skipped = {item.clip_id: item.error for item in items if isinstance(item, Skipped)}
+        inputs = {m: stack_samples([item.inputs[m] for item in real], spec) for m, spec in self.specs.items()}
+        longest = max((len(item.frame_times) for item in real), default=0)
+        times = torch.zeros(len(real), longest)
+        targets: dict[str, Tensor] = {}
+        for name, task in self.tasks.items():
+            missing = _target(None, task)
+            if task.level == "video":
+                targets[name] = torch.stack([item.targets[name] for item in real]) if real else missing[None][:0]
+                continue
+            targets[name] = missing.expand(len(real), longest, *missing.shape).clone()
+            for row, item in enumerate(real):
+                targets[name][row, : len(item.frame_times)] = item.targets[name]
+        for row, item in enumerate(real):
+            times[row, : len(item.frame_times)] = item.frame_times
+        return Batch([item.clip.clip_id for item in real], inputs, targets, times, skipped)
+
+
+class ShuffledClips(Sampler[tuple[int, int]]):
+    """(epoch, index) pairs in an order that depends on (seed, epoch) alone, dealt out to the processes of a DDP job.
+
+    Lightning calls `set_epoch`. Every process gets equally many (the order is wrapped round), as DDP requires.
+    """
+
+    def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1):
+        self.size, self.seed, self.rank, self.world, self.epoch = size, seed, rank, world, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.world)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        order = np.resize(order, len(self) * self.world)
+        return iter([(self.epoch, int(i)) for i in order[self.rank :: self.world]])

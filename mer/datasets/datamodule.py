@@ -1,0 +1,174 @@
+"""The data module: a manifest, a fold or split, and loaders whose preprocessing comes from the model's encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from mer.datasets.clips import Batch, ClipDataset, Collate, ShuffledClips
+from mer.datasets.manifest import Manifest
+from mer.datasets.protocol import Split, split_clips
+from mer.errors import UserError
+from mer.labels import Task
+from mer.tokens import InputSpec, Sampled
+
+
+class EmotionData(pl.LightningDataModule):
+    """Clips of a manifest for `fit`, `validate` and `test`.
+
+    Args:
+        manifest: manifest.csv, with corpus.yaml beside it.
+        fold: the fold that is the test; None uses the manifest's split column.
+        tasks_used: names of the tasks to train, a part of those in corpus.yaml; None for all.
+        batch_size: clips per batch and process.
+        num_workers: loader processes; 0 loads in the main process.
+        val_fraction: share of the training subjects set aside as inner validation split where the manifest names none.
+        crop: seconds of the random stretch taken from each clip in training; None takes whole clips.
+        keep_in_memory: decode each clip once and hold it (for corpora that fit).
+        skip_errors: leave out clips that cannot be read and list them at the end.
+        seed: of order, stretches and inner split.
+        specs: the encoders' input specs, where the module is used without a Trainer.
+
+    Attributes:
+        skipped: clips that were left out so far, and why.
+
+    The loader of test clips exists only inside `mer test`, `crossval` and `compare-fusions`.
+    """
+
+    def __init__(
+        self,
+        manifest: str,
+        fold: str | int | None = None,
+        tasks_used: list[str] | None = None,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        val_fraction: float = 0.0,
+        crop: float | None = None,
+        keep_in_memory: bool = False,
+        skip_errors: bool = False,
+        seed: int = 0,
+        specs: dict[str, InputSpec] | None = None,
+    ):
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise UserError(f"data.{name} is {value}", f"Use at least {least}")
+        self.manifest = Manifest.read(manifest)
+        tasks = self.manifest.corpus.tasks
+        unknown = set(tasks_used or ()) - set(tasks)
+        if unknown:
+            raise UserError(f"data.tasks_used names {', '.join(sorted(unknown))}", f"The tasks are {', '.join(tasks)}")
+        self.tasks: dict[str, Task] = {n: t for n, t in tasks.items() if tasks_used is None or n in tasks_used}
+        self.fold = None if fold is None else str(fold)
+        self.batch_size, self.num_workers, self.val_fraction = batch_size, num_workers, val_fraction
+        self.crop, self.keep, self.skip_errors, self.seed = crop, keep_in_memory, skip_errors, seed
+        self._specs = specs
+        self.split: Split = split_clips(self.manifest, self.fold, val_fraction, seed)
+        self._datasets: dict[str, ClipDataset] = {}
+        self.skipped: dict[str, str] = {}
+
+    @property
+    def specs(self) -> dict[str, InputSpec]:
+        """Input specs, from the model in training."""
+        if self._specs is None:
+            assert self.trainer is not None, "without a Trainer, pass specs"
+            self._specs = self.trainer.lightning_module.model.specs  # type: ignore[union-attr, assignment]
+        assert self._specs is not None
+        return self._specs
+
+    def setup(self, stage: str) -> None:
+        wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
+        for name in wanted:
+            clips = getattr(self.split, name)
+            if name != "train" and not clips:
+                if stage == "fit":
+                    continue
+                raise UserError(f"{self.manifest.path}: no {name} clips", "Fill in 'split', or name a fold with --data.fold")
+            crop = self.crop if name == "train" else None
+            dataset = ClipDataset(self.manifest, clips, self.specs, crop, self.keep, self.seed)
+            if self.keep:
+                self._skip(dataset.preload(name))
+            self._datasets[name] = dataset
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = ShuffledClips(len(self._datasets["train"]), self.seed, rank, world)
+        full = len(sampler) >= self.batch_size  # a last batch of one or two clips upsets batch normalisation
+        return self._loader("train", sampler=sampler, drop_last=full)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return self._loader("val") if "val" in self._datasets else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test")
+
+    def _loader(self, name: str, **options: Any) -> DataLoader[Any]:
+        workers: dict[str, Any] = {"persistent_workers": True} if self.num_workers else {}
+        return DataLoader(
+            self._datasets[name],
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=Collate(self.specs, self.tasks),
+            pin_memory=torch.cuda.is_available(),
+            **workers,
+            **options,
+        )
+
+    def train_inputs(self, modality: str) -> Iterator[Sampled]:
+        """All training inputs of one modality, uncropped and in order, for `Encoder.calibrate`."""
+        spec = {modality: self.specs[modality]}
+        clips = [c for c in self.split.train if self.manifest.reference(c, modality)]
+        dataset = ClipDataset(self.manifest, clips, spec, keep=self.keep)
+        loader = DataLoader(
+            dataset, batch_size=max(self.batch_size, 32), num_workers=self.num_workers, collate_fn=Collate(spec, {})
+        )
+        for batch in loader:
+            self._skip(batch.skipped)
+            if len(batch):
+                yield batch.inputs[modality]
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        self._skip(batch.skipped)
+        return batch
+
+    def _skip(self, unreadable: Mapping[str, UserError]) -> None:
+        """List clips that cannot be read, or stop at the first."""
+        for clip_id, error in unreadable.items():
+            if not self.skip_errors:
+                remedy = f"{error.remedy.rstrip('.')}, or go on without such clips with --data.skip_errors true"
+                raise UserError(f"clip {clip_id!r}: {error.problem}", remedy)
+            self.skipped[clip_id] = str(error)
+
+    def class_counts(self) -> dict[str, list[float]]:
+        """Per video-level task how often each class (or label, of a multilabel task) occurs in the training rows."""
+        counts: dict[str, list[float]] = {}
+        for name, task in self.tasks.items():
+            if task.level != "video" or task.space.kind == "continuous":
+                continue
+            counts[name] = [0.0] * len(task.space)
+            for clip in self.split.train:
+                label = clip.labels[name]
+                if label is None:
+                    continue
+                if task.space.kind == "classes":
+                    counts[name][int(label[0])] += 1
+                else:
+                    counts[name] = [c + v for c, v in zip(counts[name], label, strict=True)]
+        return counts
+
+    def describe(self) -> dict[str, Any]:
+        """For the run folder: which rows were used."""
+        return {
+            "manifest": str(self.manifest.path),
+            "corpus": self.manifest.corpus.name,
+            "fold": self.fold,
+            "clips": {name: len(getattr(self.split, name)) for name in ("train", "val", "test")},
+            "stamp": self.split.stamp,
+        }
+
+
+__all__ = ["Batch", "EmotionData"]

@@ -1,0 +1,34 @@
+"""`mer prepare CORPUS --root R --out D`: an official download becomes a manifest."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from mer.errors import UserError
+
+# One reader per corpus: a module with `prepare(root, out) -> number of clips`.
+READERS = {"ravdess": "mer.datasets.ravdess"}
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser("mer prepare", description="Write manifest.csv and corpus.yaml for a corpus.")
+    parser.add_argument("corpus", choices=[*READERS, "synthetic"], help="which corpus")
+    parser.add_argument("--root", type=Path, help="folder of the official download or of its packaged form")
+    parser.add_argument("--out", type=Path, required=True, help="folder for manifest.csv and corpus.yaml")
+    parser.add_argument("--subjects", type=int, default=24, help="synthetic only: number of people")
+    parser.add_argument("--seed", type=int, default=0, help="synthetic only")
+    options = parser.parse_args(argv)
+    if options.corpus == "synthetic":
+        from mer.datasets.synthetic import generate
+
+        generate(options.out, subjects=options.subjects, seed=options.seed)
+        print(f"{options.out / 'manifest.csv'}: a synthetic corpus of {options.subjects} people")
+        return 0
+    if options.root is None:
+        raise UserError(f"mer prepare {options.corpus} needs the recordings", "Pass their folder with --root")
+    count = importlib.import_module(READERS[options.corpus]).prepare(options.root, options.out)
+    print(f"{options.out / 'manifest.csv'}: {count} clips")
+    return 0

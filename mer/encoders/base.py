@@ -1,0 +1,55 @@
+"""The contract of an encoder: a declared input, a declared width and rate, `Sampled` in and `Tokens` out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mer.configured import Configured
+from mer.tokens import InputSpec, Sampled, Tokens
+
+
+class Encoder(Configured, nn.Module):
+    """Base of all encoders.
+
+    Attributes:
+        spec: how its input is prepared; set in `__init__`.
+        dim: width of its tokens.
+        output_rate: tokens per second, or None where the input decides.
+        batch_by_length: True where padding cannot be masked; clips of one batch must then have equal length.
+
+    An encoder gives the same tokens for a clip alone and for the clip padded in a batch, 0 at padded positions, and
+    spans of media time that say what each token stands for.
+    """
+
+    spec: InputSpec
+    dim: int
+    output_rate: float | None = None
+    batch_by_length: bool = False
+
+    def forward(self, inputs: Sampled) -> Tokens:
+        """Encode a batch. Subclasses implement this."""
+        raise TypeError(f"{type(self).__name__} does not implement forward")
+
+    def calibrate(self, batches: Iterable[Sampled]) -> None:
+        """Take statistics of the training inputs (say, mean per column) into buffers, once before training."""
+
+    def pixels(self, inputs: Sampled) -> Tensor:
+        """uint8 frames (B, N, 3, H, W) as normalised float32, 0 at padded frames."""
+        mean = torch.tensor(self.spec.mean or (0.0,) * 3, device=inputs.values.device).view(1, 1, 3, 1, 1)
+        std = torch.tensor(self.spec.std or (1.0,) * 3, device=inputs.values.device).view(1, 1, 3, 1, 1)
+        frames = (inputs.values.float() / 255.0 - mean) / std
+        return frames * inputs.mask[:, :, None, None, None]
+
+
+def column_statistics(rows: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per column over many (n, width) blocks, in float64; a constant column gets 1."""
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    for block in rows:
+        wide = block.double()
+        count, total, square = count + len(wide), total + wide.sum(0), square + wide.square().sum(0)
+    mean = total / max(count, 1)
+    std = (square / max(count, 1) - mean.square()).clamp(min=0).sqrt()
+    return mean.float(), torch.where(std > 1e-6, std, torch.ones_like(std)).float()

@@ -1,0 +1,84 @@
+"""A small convolutional network over single frames: faces or whole pictures, one token each."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mer.encoders.base import Encoder
+from mer.tokens import InputSpec, Sampled, Tokens
+
+
+class FrameCNN(Encoder):
+    """Strided 3x3 convolutions with batch normalisation, average pooling over quarters of the picture, a linear layer.
+
+    Frames do not see each other, so padding needs no care: real frames alone pass through the network.
+
+    Args:
+        dim: width of the tokens.
+        rate: frames per second taken from the video.
+        size: height and width in pixels.
+        channels: output channels of the convolutions; each halves the picture.
+        dropout: on the pooled channels.
+        augment: strength of the training augmentations (mirror, brightness, contrast, colour, shift; the same for all
+            frames of a clip); 0 switches them off.
+        window: seconds the predictor shows at once.
+
+    Tokens: one per frame, (B, T, dim) at `rate` Hz.
+    """
+
+    def __init__(
+        self,
+        dim: int = 128,
+        rate: float = 8.0,
+        size: int = 64,
+        channels: tuple[int, ...] = (16, 32, 64, 96),
+        dropout: float = 0.1,
+        augment: float = 1.0,
+        window: float | None = 2.0,
+    ):
+        super().__init__()
+        # mean and std put pixels into [-1, 1]
+        half = (0.5, 0.5, 0.5)
+        self.spec = InputSpec("video", rate=rate, size=(size, size), mean=half, std=half, window=window)
+        self.dim, self.output_rate, self.augment = dim, rate, augment
+        layers: list[nn.Module] = []
+        for inside, outside in zip((3, *channels[:-1]), channels, strict=True):
+            layers += [
+                nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outside),
+                nn.ReLU(inplace=True),
+            ]
+        self.stem = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(2)  # coarse place is kept: a mouth is not an eyebrow
+        self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * channels[-1], dim), nn.LayerNorm(dim))
+
+    def forward(self, inputs: Sampled) -> Tokens:
+        frames = self.pixels(inputs)
+        if self.training and self.augment:
+            frames = _augmented(frames, self.augment)
+        values = frames.new_zeros((*inputs.mask.shape, self.dim))
+        if bool(inputs.mask.any()):
+            encoded = self.out(self.pool(self.stem(frames[inputs.mask])).flatten(1))
+            values = values.to(encoded.dtype).index_put((inputs.mask,), encoded)
+        elif self.training:  # nothing to see; the parameters stay in the graph, as DDP wants
+            values = values + 0.0 * sum(p.sum() for p in self.parameters())
+        return Tokens(values, inputs.mask, inputs.spans)
+
+
+def _augmented(frames: Tensor, strength: float) -> Tensor:
+    """Mirror, light and colour, and a shift and zoom of up to 10 %: one draw per clip (B, N, 3, H, W)."""
+    batch, count = frames.shape[:2]
+
+    def uniform(*shape: int) -> Tensor:
+        return (2 * torch.rand(batch, *shape, device=frames.device) - 1) * strength
+
+    frames = frames * (1 + 0.2 * uniform(1, 1, 1, 1)) + 0.2 * uniform(1, 1, 1, 1) + 0.1 * uniform(1, 3, 1, 1)
+    mirror = (torch.rand(batch, device=frames.device) < 0.5).float() * -2 + 1
+    zoom = 1 + 0.1 * uniform()
+    zero = torch.zeros_like(zoom)
+    rows = [torch.stack([mirror * zoom, zero, 0.1 * uniform()], 1), torch.stack([zero, zoom, 0.1 * uniform()], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), [batch, 1, *frames.shape[-2:]], align_corners=False)
+    flat = F.grid_sample(frames.flatten(1, 2), grid, padding_mode="border", align_corners=False)
+    return flat.unflatten(1, (count, 3))

@@ -1,0 +1,1 @@
+"""Whole experiments: training, cross-validation, the quickstart."""

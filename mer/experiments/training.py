@@ -1,0 +1,277 @@
+"""`mer fit | validate | test`: LightningCLI reads the config, every key can be overridden, the run folder explains itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from mer import checkpoint
+from mer.callbacks import Preemption
+from mer.datasets.datamodule import EmotionData
+from mer.errors import UserError, need_extra
+from mer.evaluation import Scores
+from mer.evaluation.summary import evaluate
+from mer.runs import RunFolder, file_hash, write_json
+from mer.task import EmotionTask
+
+
+class MerCLI(LightningCLI):
+    """LightningCLI with a run folder and logger flags; the tasks go from the corpus into the model."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--out", type=str | None, default=None, help="run folder (default: runs/<time>)")
+        parser.add_argument("--tensorboard", type=bool, default=False, help="log to TensorBoard, too")
+        parser.add_argument("--wandb", type=bool, default=False, help="log to Weights & Biases, too; WANDB_MODE=offline works")
+        parser.add_argument("--checkpoint", type=str | None, default=None, help="model.safetensors (default: the run's)")
+        parser.add_argument("--allow_module", type=list[str], default=[], help="modules a checkpoint may name classes from")
+        parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer of the config, with the run folder, the loggers and the callbacks of every run."""
+        config = self.config_init
+        folder = run_folder(config.out)
+        callbacks = list(config.trainer.callbacks or [])
+        callbacks.append(Preemption())
+        if config.trainer.enable_progress_bar:
+            callbacks.append(TQDMProgressBar(leave=True))
+        if not any(isinstance(c, ModelCheckpoint) for c in callbacks):
+            monitor = {"monitor": "val/loss", "filename": "best"} if self.datamodule.split.val else {"filename": "newest"}
+            callbacks.append(ModelCheckpoint(folder.checkpoints, save_last=True, enable_version_counter=False, **monitor))
+        loggers = config.trainer.logger or _loggers(folder.path, config.tensorboard, config.wandb)
+        return super().instantiate_trainer(
+            callbacks=callbacks, logger=loggers, default_root_dir=str(folder.path), **kwargs
+        )
+
+
+def run_folder(out: str | None) -> RunFolder:
+    """The folder that was named, or a new one; one per process, all ranks of a job agree through MER_RUN."""
+    if out is None:
+        out = os.environ.setdefault("MER_RUN", f"runs/{datetime.now():%Y%m%d-%H%M%S}")
+    return RunFolder(Path(out))
+
+
+def _loggers(folder: Path, tensorboard: bool, wandb: bool) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(str(folder), name="", version="")]
+    if tensorboard:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        try:
+            loggers.append(TensorBoardLogger(str(folder), name="tensorboard", version=""))
+        except ModuleNotFoundError:
+            raise need_extra("tensorboard", "tensorboard") from None
+    if wandb:
+        from pytorch_lightning.loggers import WandbLogger
+
+        try:
+            offline = os.environ.get("WANDB_MODE") == "offline"
+            loggers.append(WandbLogger(name=folder.name, save_dir=str(folder), project="mer", offline=offline))
+        except ModuleNotFoundError:
+            raise need_extra("wandb", "wandb") from None
+    return loggers
+
+
+@dataclass
+class Run:
+    """A config made into objects."""
+
+    folder: RunFolder
+    task: EmotionTask
+    data: EmotionData
+    trainer: pl.Trainer
+    config: str
+    seed: int
+    checkpoint: Path | None
+    allow_modules: Sequence[str]
+
+
+def parse(argv: Sequence[str], command: str) -> Run:
+    """Read config and overrides; build model, data and trainer.
+
+    Raises:
+        UserError: a value that a class refuses. (A wrong key ends in the parser's own message and exit status 2.)
+    """
+    _calm()
+    cli = MerCLI(
+        EmotionTask,
+        EmotionData,
+        args=list(argv),
+        run=False,
+        save_config_callback=None,  # RunFolder.record writes it
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        trainer_defaults={
+            "logger": False,  # replaced by _loggers
+            "enable_model_summary": False,
+            # Our sampler deals clips out to the processes itself; in evaluation every process sees every clip.
+            "use_distributed_sampler": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 10,
+            "gradient_clip_val": 1.0,
+        },
+        parser_kwargs={"prog": f"mer {command}", "description": None, "default_env": False},
+    )
+    config, task, data = cli.config, cli.model, cli.datamodule
+    assert isinstance(task, EmotionTask) and isinstance(data, EmotionData)
+    return Run(
+        run_folder(config.out),
+        task,
+        data,
+        cli.trainer,
+        cli.parser.dump(config, skip_none=True, skip_link_targets=True),
+        int(config.seed_everything),
+        Path(config.checkpoint) if config.checkpoint else None,
+        config.allow_module,
+    )
+
+
+def train(run: Run) -> Path:
+    """Train, or go on with an interrupted run; leaves `model.safetensors` and returns its path.
+
+    The exported weights are those of the lowest validation loss where there is a validation split, else the last ones
+    (averaged, where the config averages).
+
+    Raises:
+        UserError: the run folder already holds a finished model.
+    """
+    folder, trainer = run.folder, run.trainer
+    if folder.model.exists():
+        raise UserError(f"{folder.path}: this run is finished", "Choose another --out, or delete the folder")
+    if trainer.is_global_zero:
+        folder.record(run.config, {"seed": run.seed, "data": run.data.describe()})
+    resume = folder.last
+    if resume is not None:
+        print(f"going on from {resume}")
+        _keep_metrics(folder.path)
+    trainer.fit(run.task, run.data, ckpt_path=None if resume is None else str(resume), weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    keeper = trainer.checkpoint_callback
+    if isinstance(keeper, ModelCheckpoint) and keeper.monitor and keeper.best_model_path:
+        best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
+        run.task.load_state_dict(best["state_dict"])
+    if trainer.is_global_zero:
+        facts = {
+            "corpus": run.data.manifest.corpus.name,
+            "licence": run.data.manifest.corpus.licence,
+            "fold": run.data.fold,
+            "seed": run.seed,
+            "epochs": trainer.current_epoch,
+            "metrics": {k: round(float(v), 5) for k, v in trainer.callback_metrics.items()},
+        }
+        checkpoint.save(folder.model, run.task.model, facts)
+        _list_skipped(run.data)
+    return folder.model
+
+
+def open_test(run: Run, command: str) -> dict[str, Scores]:
+    """Score the test split with the model as it stands; counts the opening and writes one score file per task."""
+    run.folder.count_test_opening(command, run.data.describe())
+    run.trainer.test(run.task, run.data, verbose=False)
+    scores = _scores(run, "test")
+    for name, table in scores.items():
+        if run.trainer.is_global_zero:
+            table.write(run.folder.scores(name))
+    _list_skipped(run.data)
+    return scores
+
+
+def fit(argv: list[str]) -> int:
+    """`mer fit --config C --data.manifest M [--out RUN]`: train a model; the same command goes on after an interruption."""
+    run = parse(argv, "fit")
+    path = train(run)
+    if run.trainer.is_global_zero:
+        print(f"model: {path}\nopen the test split with: mer test --config {run.folder.path / 'config.yaml'} --out {run.folder.path}")
+    return 0
+
+
+def validate(argv: list[str]) -> int:
+    """`mer validate --config C --checkpoint FILE`: score the validation split."""
+    run = parse(argv, "validate")
+    _load(run)
+    run.trainer.validate(run.task, run.data, verbose=False)
+    _show(run, _scores(run, "val"), "val")
+    return 0
+
+
+def test(argv: list[str]) -> int:
+    """`mer test --config C --checkpoint FILE`: open the test split, count the opening, write scores and metrics."""
+    run = parse(argv, "test")
+    _load(run)
+    _show(run, open_test(run, "test"), "test")
+    return 0
+
+
+def _load(run: Run) -> None:
+    """Put the weights of a checkpoint into the run; it brings its own architecture."""
+    path = run.checkpoint or run.folder.model
+    model, _ = checkpoint.load(path, run.allow_modules)
+    for name, task in run.data.tasks.items():
+        theirs = model.tasks.get(name)
+        if theirs is None or theirs.space != task.space or theirs.level != task.level:
+            raise UserError(f"{path}: task {name!r} is not the one of {run.data.manifest.path}", "Use a fitting checkpoint")
+    run.task.model = model
+
+
+def _scores(run: Run, split: str) -> dict[str, Scores]:
+    clips = {clip.clip_id: clip for clip in run.data.manifest.clips}
+    protocol = "; ".join(filter(None, (run.data.manifest.corpus.protocol, run.data.split.stamp)))
+    model = file_hash(run.folder.model) if run.folder.model.exists() else run.folder.path.name
+    return {
+        name: predictions.scores(clips, protocol, run.data.fold, split, run.seed, model)
+        for name, predictions in run.task.predictions.items()
+    }
+
+
+def _show(run: Run, scores: dict[str, Scores], split: str) -> None:
+    if not run.trainer.is_global_zero:
+        return
+    results = {name: evaluate(table, train_counts=train_counts(run.data, name)) for name, table in scores.items()}
+    for evaluation in results.values():
+        print(evaluation.table())
+    write_json(run.folder.path / f"{split}.json", {name: result.to_dict() for name, result in results.items()})
+
+
+def train_counts(data: EmotionData, task: str) -> dict[str, int] | None:
+    """Class name to number of training clips, for the majority baseline; None for tasks without classes."""
+    space = data.tasks[task].space
+    counts = data.class_counts().get(task)
+    if counts is None or space.kind != "classes":
+        return None
+    return {name: int(count) for name, count in zip(space.names, counts, strict=True)}
+
+
+def _keep_metrics(folder: Path) -> None:
+    """Put the metrics of the interrupted part aside; the logger begins a new file."""
+    old = folder / "metrics.csv"
+    if old.exists():
+        number = 1 + len(list(folder.glob("metrics.part*.csv")))
+        old.rename(folder / f"metrics.part{number}.csv")
+
+
+def _list_skipped(data: EmotionData) -> None:
+    if data.skipped:
+        print(f"{len(data.skipped)} clip(s) were left out:")
+        for clip_id, why in data.skipped.items():
+            print(f"  {clip_id}: {why}")
+
+
+def _calm() -> None:
+    """Silence advice of the libraries that a user of mer can do nothing about."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in ("does not have many workers", "The number of training batches", "Experiment logs directory", "exists and is not empty",
+                 "Found .* module.s. in eval mode", "LeafSpec", "No device id is provided", "Checkpoint directory",
+                 "LightningCLI's args parameter"):  # fmt: skip
+        warnings.filterwarnings("ignore", message=f".*{text}.*")

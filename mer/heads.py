@@ -1,0 +1,41 @@
+"""From fused vectors to logits: one head per task, the same for a whole clip and for each moment of it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mer.configured import Configured
+
+
+class MLPHead(Configured, nn.Module):
+    """Two-layer perceptron, the default head.
+
+    Args:
+        dim: width of the fused vectors (filled in by `EmotionModel`).
+        outputs: number of classes or dimensions (filled in from the label space).
+        hidden: width of the hidden layer; None for `dim`.
+        dropout: on the hidden layer.
+    """
+
+    def __init__(self, dim: int, outputs: int, hidden: int | None = None, dropout: float = 0.2):
+        super().__init__()
+        hidden = hidden or dim
+        self.layers = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) to logits (..., outputs)."""
+        return self.layers(x)
+
+
+class LinearHead(Configured, nn.Module):
+    """One linear layer, for probing."""
+
+    def __init__(self, dim: int, outputs: int):
+        super().__init__()
+        self.layer = nn.Linear(dim, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) to logits (..., outputs)."""
+        return self.layer(x)

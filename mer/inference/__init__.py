@@ -1,0 +1,1 @@
+"""Trained models in use: the predictor, timelines, writers and the report."""

@@ -1,0 +1,170 @@
+"""Losses of a task. Every one takes logits and targets, looks at labelled rows only, and is 0 where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mer.errors import UserError
+from mer.labels import TaskKind
+
+
+class Loss(nn.Module):
+    """Base of all losses.
+
+    Attributes:
+        kinds: the kinds of task it is made for.
+    """
+
+    kinds: tuple[TaskKind, ...] = ("classes",)
+
+    def fit(self, counts: Sequence[float], rows: int) -> None:
+        """Take the class counts of the training rows (`rows` labelled rows in all) into weights, before training."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean loss over the labelled rows.
+
+        Args:
+            logits: (B, C).
+            target: (B,) int64 with -1 for unlabelled, or (B, C) float with NaN for unlabelled.
+
+        Returns:
+            scalar float32; 0, still connected to the logits, where no row is labelled.
+        """
+        labelled = target >= 0 if target.ndim == 1 else torch.isfinite(target).all(dim=1)
+        if not bool(labelled.any()):
+            return logits.float().sum() * 0.0
+        return self.labelled(logits[labelled].float(), target[labelled])
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss over labelled rows. Subclasses implement this."""
+        raise TypeError(f"{type(self).__name__} does not implement labelled")
+
+
+class CrossEntropy(Loss):
+    """Softmax cross-entropy.
+
+    Args:
+        label_smoothing: share of the target spread evenly over the classes.
+        balanced: weigh classes by the inverse of their training frequency.
+        clip_weights: balanced weights are limited to this range, so that a class of three clips does not rule the loss.
+        focal: exponent of the focal factor (1 - p)^focal (Lin et al., ICCV 2017); 0 for plain cross-entropy.
+        adjust: strength of logit adjustment by the log prior (Menon et al., ICLR 2021); 0 for none, 1 for the paper's.
+    """
+
+    weight: Tensor
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        balanced: bool = False,
+        clip_weights: tuple[float, float] = (0.5, 2.0),
+        focal: float = 0.0,
+        adjust: float = 0.0,
+    ):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing {label_smoothing} is not in [0, 1)", "Use 0 to 0.2")
+        self.smoothing, self.balanced, self.clip, self.focal, self.adjust = (
+            label_smoothing,
+            balanced,
+            clip_weights,
+            focal,
+            adjust,
+        )
+        self.register_buffer("weight", torch.ones(()), persistent=False)
+        self.register_buffer("log_prior", torch.zeros(()), persistent=False)
+
+    def fit(self, counts: Sequence[float], rows: int) -> None:
+        count = torch.tensor(counts, dtype=torch.float32).clamp(min=1)
+        if self.balanced:
+            self.weight = (count.mean() / count).clamp(*self.clip).to(self.weight.device)
+        if self.adjust:
+            self.log_prior = (self.adjust * (count / count.sum()).log()).to(self.log_prior.device)
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        log_p = F.log_softmax(logits + self.log_prior, dim=1)
+        goal = F.one_hot(target, logits.shape[1]).float()
+        goal = goal * (1 - self.smoothing) + self.smoothing / logits.shape[1]
+        weight = self.weight.expand(logits.shape[1])
+        each = -goal * log_p * weight
+        if self.focal:
+            each = each * (1 - log_p.exp()).clamp(min=1e-6) ** self.focal
+        return each.sum() / weight[target].sum()
+
+
+class Focal(CrossEntropy):
+    """Focal loss (Lin et al., ICCV 2017): cross-entropy in which rows that are already right count little."""
+
+    def __init__(self, gamma: float = 2.0, balanced: bool = False, clip_weights: tuple[float, float] = (0.5, 2.0)):
+        super().__init__(balanced=balanced, clip_weights=clip_weights, focal=gamma)
+
+
+class LogitAdjusted(CrossEntropy):
+    """Logit-adjusted cross-entropy (Menon et al., ICLR 2021): rare classes get a larger margin."""
+
+    def __init__(self, tau: float = 1.0, label_smoothing: float = 0.0):
+        super().__init__(label_smoothing=label_smoothing, adjust=tau)
+
+
+class BinaryCrossEntropy(Loss):
+    """Sigmoid cross-entropy for labels that do not exclude each other.
+
+    Args:
+        balanced: weigh positives by the ratio of negatives to positives, limited to `clip_weights`.
+    """
+
+    kinds = ("multilabel",)
+    weight: Tensor
+
+    def __init__(self, balanced: bool = False, clip_weights: tuple[float, float] = (0.5, 5.0)):
+        super().__init__()
+        self.balanced, self.clip = balanced, clip_weights
+        self.register_buffer("weight", torch.ones(()), persistent=False)
+
+    def fit(self, counts: Sequence[float], rows: int) -> None:
+        if self.balanced:
+            positive = torch.tensor(counts, dtype=torch.float32)
+            self.weight = ((rows - positive) / positive.clamp(min=1)).clamp(*self.clip).to(self.weight.device)
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.weight.expand(logits.shape[1]))
+
+
+class CCCLoss(Loss):
+    """1 - concordance correlation coefficient (Lin, Biometrics 1989) over the batch, mean over dimensions.
+
+    Args:
+        mse: weight of a mean squared error added to it; CCC alone says little about a batch of one or of equal targets.
+    """
+
+    kinds = ("continuous",)
+
+    def __init__(self, mse: float = 0.1):
+        super().__init__()
+        self.mse = mse
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        mean_x, mean_y = logits.mean(0), target.mean(0)
+        covariance = ((logits - mean_x) * (target - mean_y)).mean(0)
+        spread = logits.var(0, unbiased=False) + target.var(0, unbiased=False) + (mean_x - mean_y).square()
+        ccc = 2 * covariance / (spread + 1e-8)
+        return (1 - ccc).mean() + self.mse * F.mse_loss(logits, target)
+
+
+class MSE(Loss):
+    """Mean squared error."""
+
+    kinds = ("continuous",)
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.mse_loss(logits, target)
+
+
+def default_loss(kind: TaskKind) -> Loss:
+    """The loss of a task for which the config names none."""
+    return {"classes": CrossEntropy, "multilabel": BinaryCrossEntropy, "continuous": CCCLoss}[kind]()

@@ -1,0 +1,78 @@
+"""What a media file holds, and the one place where a bad file becomes a clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.container
+
+from mer.errors import UserError
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """Streams of a media file.
+
+    Attributes:
+        duration: seconds, from the container; 0.0 where it does not say.
+        has_video, has_audio: a decodable stream of that kind exists (a cover picture is no video).
+        fps: average frames per second of the video, or None.
+    """
+
+    path: Path
+    duration: float
+    has_video: bool
+    has_audio: bool
+    fps: float | None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a media file for reading and close it for sure (left to the garbage collector, memory grows).
+
+    Raises:
+        UserError: the file is missing, empty or not media.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", "Check the path, or 'root' in corpus.yaml")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty (0 bytes)", "Copy or download it again")
+    try:
+        container = av.open(str(path), metadata_errors="ignore")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: not readable as video or audio ({reason})", "Convert or download it again") from None
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def media_zero(container: av.container.InputContainer) -> float:
+    """Seconds on the container's clock that a player shows as 0:00."""
+    return container.start_time / av.time_base if container.start_time is not None else 0.0
+
+
+def pictures(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first video stream that is a video and not an attached picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    return None
+
+
+def probe(path: Path) -> MediaInfo:
+    """Look into a file without decoding it.
+
+    Raises:
+        UserError: the file is missing, empty or not media.
+    """
+    with opened(path) as container:
+        video = pictures(container)
+        duration = container.duration / av.time_base if container.duration else 0.0
+        fps = float(video.average_rate) if video is not None and video.average_rate else None
+        return MediaInfo(path, duration, video is not None, bool(container.streams.audio), fps)

@@ -1,0 +1,68 @@
+"""Log-mel spectrogram in plain torch: no librosa or torchaudio in the code path, cheap to import, differentiable.
+
+Filterbank after Slaney's Auditory Toolbox (1998), the formula that librosa uses by default.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def hz_to_mel(hz: Tensor) -> Tensor:
+    """Slaney scale: linear below 1 kHz, logarithmic above."""
+    log_step = math.log(6.4) / 27.0
+    return torch.where(hz < 1000.0, hz * 3.0 / 200.0, 15.0 + torch.log(hz.clamp(min=1.0) / 1000.0) / log_step)
+
+
+def mel_to_hz(mel: Tensor) -> Tensor:
+    log_step = math.log(6.4) / 27.0
+    return torch.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * torch.exp((mel - 15.0) * log_step))
+
+
+def mel_filterbank(bands: int, n_fft: int, rate: float, low: float = 0.0, high: float | None = None) -> Tensor:
+    """Triangular filters of equal area.
+
+    Args:
+        bands: number of filters.
+        n_fft: length of the Fourier transform.
+        rate: samples per second.
+        low, high: Hz; high None is half the rate.
+
+    Returns:
+        (n_fft // 2 + 1, bands) float32.
+    """
+    bins = torch.linspace(0.0, rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    ends = hz_to_mel(torch.tensor([low, high if high is not None else rate / 2], dtype=torch.float64))
+    edges = mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), bands + 2, dtype=torch.float64))
+    width = edges[1:] - edges[:-1]
+    rising = (bins[:, None] - edges[None, :-2]) / width[None, :-1]
+    falling = (edges[None, 2:] - bins[:, None]) / width[None, 1:]
+    triangles = torch.minimum(rising, falling).clamp(min=0)
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))).float()
+
+
+def log_mel(waveform: Tensor, window: Tensor, filters: Tensor, n_fft: int, hop: int, floor: float = 1e-8) -> Tensor:
+    """Natural logarithm of mel power, one frame per `hop` samples.
+
+    Frame t is centred on the middle of samples [t * hop, (t + 1) * hop); beyond both ends the sound is silence, so that
+    a waveform padded with zeros gives the same frames as the unpadded one.
+
+    Args:
+        waveform: (B, N) float.
+        window: (n,) analysis window, n at most n_fft.
+        filters: from `mel_filterbank`.
+
+    Returns:
+        (B, ceil(N / hop), bands) float32.
+    """
+    frames = -(-waveform.shape[1] // hop)
+    before = (n_fft - hop) // 2
+    after = (frames - 1) * hop + n_fft - before - waveform.shape[1]
+    padded = F.pad(waveform.float(), (before, max(after, 0)))
+    spectrum = torch.stft(padded, n_fft, hop, window.numel(), window, center=False, return_complex=True)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return torch.log(power.transpose(1, 2)[:, :frames] @ filters + floor)

@@ -1,0 +1,162 @@
+"""`EmotionModel`: any encoders, one fusion, one head per task. Plain torch, usable without Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mer.configured import Configured
+from mer.encoders.base import Encoder
+from mer.errors import UserError
+from mer.fusion.base import Fused, Fusion
+from mer.heads import MLPHead
+from mer.labels import Task
+from mer.tokens import InputSpec, Sampled, Tokens
+
+HeadFactory = Callable[[int, int], nn.Module]
+FusionFactory = Callable[[Mapping[str, int]], Fusion]
+
+
+@dataclass
+class Prediction:
+    """What a forward pass gives.
+
+    Attributes:
+        logits: per video-level task (B, C).
+        frames: per frame-level task the logits as tokens (B, K, C) on the fusion's clock; `at_times` reads them.
+        unimodal: per video-level task and modality (B, C), from auxiliary heads; empty without them.
+        fused: the fusion's whole answer (weights, auxiliary losses).
+    """
+
+    logits: dict[str, Tensor]
+    frames: dict[str, Tokens]
+    fused: Fused
+    unimodal: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+
+class EmotionModel(nn.Module):
+    """Encoders, fusion, heads.
+
+    Args:
+        encoders: one per modality; the names are the manifest's column names.
+        fusion: called with the encoders' widths, gives the fusion module. A YAML config names its class path and the
+            arguments other than the widths.
+        tasks: what to predict, by name.
+        heads: per task a callable (dim, outputs) -> module; `MLPHead` where not given.
+        unimodal_heads: add one auxiliary head per modality and video-level task (shared labels, in the manner of
+            Self-MM, Yu et al., AAAI 2021), which keeps every branch trained when one modality is easier than the rest.
+        modality_dropout: probability with which each modality is hidden from a training sample; one always stays.
+
+    Raises:
+        UserError: no encoder, a fusion that does not take that many, a frame-level task on a fusion without sequence.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        fusion: FusionFactory,
+        tasks: Mapping[str, Task],
+        heads: Mapping[str, HeadFactory] | None = None,
+        unimodal_heads: bool = False,
+        modality_dropout: float = 0.0,
+    ):
+        super().__init__()
+        if not encoders:
+            raise UserError("the model has no encoder", "Name at least one under model.encoders")
+        if not tasks:
+            raise UserError("the model has no task", "Name at least one under 'tasks' in corpus.yaml")
+        unknown = set(heads or {}) - set(tasks)
+        if unknown:
+            named = ", ".join(sorted(unknown))
+            raise UserError(f"heads for unknown tasks: {named}", f"The tasks are {', '.join(tasks)}")
+        if not 0 <= modality_dropout < 1:
+            raise UserError(f"modality_dropout {modality_dropout} is not in [0, 1)", "Use 0 to 0.5")
+        self.encoders = nn.ModuleDict(encoders)
+        self.fusion = fusion({m: e.dim for m, e in encoders.items()})
+        self.tasks = dict(tasks)
+        self.modality_dropout = modality_dropout
+        make = heads or {}
+        self.heads = nn.ModuleDict(
+            {t: make.get(t, MLPHead)(self.fusion.dim, len(task.space)) for t, task in tasks.items()}
+        )
+        self.unimodal_heads = nn.ModuleDict(
+            {
+                t: nn.ModuleDict({m: nn.Linear(self.fusion.dim, len(task.space)) for m in encoders})
+                for t, task in tasks.items()
+                if unimodal_heads and task.level == "video"
+            }
+        )
+
+    @property
+    def specs(self) -> dict[str, InputSpec]:
+        """How the input of each modality is prepared."""
+        return {m: _encoder(e).spec for m, e in self.encoders.items()}
+
+    def forward(self, inputs: Mapping[str, Sampled]) -> Prediction:
+        """Predict a batch.
+
+        Args:
+            inputs: one `Sampled` per modality; a modality that is absent has an all-False mask.
+        """
+        inputs = self._drop_modalities(inputs) if self.training and self.modality_dropout else inputs
+        tokens: dict[str, Tokens] = {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+        fused: Fused = self.fusion(tokens)
+        logits, frames = {}, {}
+        for name, task in self.tasks.items():
+            head = self.heads[name]
+            if task.level == "video":
+                scored = (fused.logits or {}).get(name)
+                logits[name] = head(fused.pooled) if scored is None else scored
+            elif fused.sequence is None:
+                raise UserError(
+                    f"task {name!r} is at frame level, but {type(self.fusion).__name__} gives no sequence",
+                    "Choose a fusion that does, e.g. mer.fusion.AttentionPool",
+                )
+            else:
+                s = fused.sequence
+                frames[name] = Tokens(head(s.values) * s.mask[..., None], s.mask, s.spans)
+        unimodal = {
+            t: {m: head(fused.unimodal[m]) for m, head in heads.items() if m in fused.unimodal}  # type: ignore[operator]
+            for t, heads in self.unimodal_heads.items()
+        }
+        return Prediction(logits, frames, fused, unimodal)
+
+    def describe(self) -> dict[str, Any]:
+        """The plain configuration a checkpoint stores; `mer.checkpoint` rebuilds the model from it."""
+        return {
+            "encoders": {m: _describe(e) for m, e in self.encoders.items()},
+            "fusion": _describe(self.fusion, without=("dims",)),
+            "tasks": {t: task.to_dict() for t, task in self.tasks.items()},
+            "heads": {t: _describe(h, without=("dim", "outputs")) for t, h in self.heads.items()},
+            "unimodal_heads": bool(self.unimodal_heads),
+            "modality_dropout": self.modality_dropout,
+        }
+
+    def _drop_modalities(self, inputs: Mapping[str, Sampled]) -> dict[str, Sampled]:
+        """Hide whole modalities at random; a sample never loses its last one."""
+        present = torch.stack([inputs[m].present for m in self.encoders], dim=1)
+        noise = torch.rand(present.shape, device=present.device)
+        keep = present & (noise >= self.modality_dropout)
+        luckiest = noise.masked_fill(~present, -1.0).argmax(dim=1)
+        rescue = torch.zeros_like(keep).scatter_(1, luckiest[:, None], True)
+        keep = torch.where(keep.any(1, keepdim=True), keep, rescue & present)
+        return {m: inputs[m].keep(keep[:, i]) for i, m in enumerate(self.encoders)}
+
+
+def _encoder(module: nn.Module) -> Encoder:
+    assert isinstance(module, Encoder)
+    return module
+
+
+def _describe(module: nn.Module, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(module, Configured):
+        raise UserError(
+            f"{type(module).__name__} cannot be stored in a checkpoint", "Let it inherit from mer.configured.Configured"
+        )
+    description = module.describe()
+    description["init_args"] = {k: v for k, v in description["init_args"].items() if k not in without}
+    return description

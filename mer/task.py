@@ -1,0 +1,240 @@
+"""`EmotionTask`: the Lightning side of an `EmotionModel`: losses, optimiser groups, schedule, freezing, logging."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from mer.datasets.clips import Batch
+from mer.encoders.base import Encoder
+from mer.errors import UserError
+from mer.fusion.attention_pool import AttentionPool
+from mer.fusion.base import Fusion
+from mer.labels import Task
+from mer.losses import Loss, default_loss
+from mer.model import EmotionModel, Prediction
+from mer.predictions import Predictions
+from mer.tokens import at_times
+
+
+class EmotionTask(pl.LightningModule):
+    """Train, validate and test an `EmotionModel`.
+
+    Args:
+        encoders: one per modality, by manifest column.
+        tasks: from corpus.yaml (linked by the command).
+        fusion: class path and arguments; the widths come from the encoders.
+        heads: per task a head other than the two-layer MLP.
+        losses: per task a loss other than the default of its kind.
+        task_weights: per task the weight of its loss; 1 where not given.
+        unimodal_weight: weight of the auxiliary losses of one head per modality; 0 builds no such heads.
+        modality_dropout: probability with which each modality is hidden from a training sample.
+        lr: peak learning rate of AdamW.
+        weight_decay: of matrices; norms, biases, embeddings and position tables are never decayed.
+        lr_factors: per parameter prefix (`encoders.audio`, `fusion`) a factor on the learning rate; the longest match counts.
+        warmup: share of the steps with linear warm-up; cosine decay follows.
+        final_lr: share of `lr` at the last step.
+        freeze: per parameter prefix the epoch at which it starts to train; -1 keeps it frozen for good. A frozen part is in
+            eval mode. (Gradients of parts that thaw later are computed and thrown away, which keeps DDP's buckets whole.)
+    """
+
+    def __init__(
+        self,
+        encoders: dict[str, Encoder],
+        tasks: dict[str, Task],
+        fusion: Callable[[Mapping[str, int]], Fusion] = AttentionPool,
+        heads: dict[str, Callable[[int, int], nn.Module]] | None = None,
+        losses: dict[str, Loss] | None = None,
+        task_weights: dict[str, float] | None = None,
+        unimodal_weight: float = 0.0,
+        modality_dropout: float = 0.0,
+        lr: float = 1e-3,
+        weight_decay: float = 0.05,
+        lr_factors: dict[str, float] | None = None,
+        warmup: float = 0.1,
+        final_lr: float = 0.001,
+        freeze: dict[str, int] | None = None,
+    ):
+        super().__init__()
+        self.model = EmotionModel(encoders, fusion, tasks, heads, unimodal_weight > 0, modality_dropout)
+        self.losses = nn.ModuleDict({n: (losses or {}).get(n) or default_loss(t.space.kind) for n, t in tasks.items()})
+        for name in {*(losses or {}), *(task_weights or {})} - set(tasks):
+            raise UserError(f"model.losses or model.task_weights names the unknown task {name!r}", f"Use {', '.join(tasks)}")
+        for name, task in tasks.items():
+            if task.space.kind not in _loss(self.losses[name]).kinds:
+                wrong = type(self.losses[name]).__name__
+                raise UserError(f"{wrong} does not fit task {name!r} ({task.space.kind})", "Choose another under model.losses")
+        self.task_weights = task_weights or {}
+        self.unimodal_weight = unimodal_weight
+        self.lr, self.weight_decay, self.warmup, self.final_lr = lr, weight_decay, warmup, final_lr
+        self.lr_factors, self.freeze_until = lr_factors or {}, freeze or {}
+        for prefix in (*self.lr_factors, *self.freeze_until):
+            if not any(_under(name, prefix) for name, _ in self.model.named_parameters()):
+                raise UserError(f"no parameter of the model begins with {prefix!r}", "Name e.g. encoders.audio or fusion")
+        for name, parameter in self.model.named_parameters():
+            if self._thaws(name) == -1:
+                parameter.requires_grad_(False)
+        self.predictions: dict[str, Predictions] = {}
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        return self.model.tasks
+
+    # -- before training ------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Let losses and encoders take what they need from the training rows."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or data is None:
+            return
+        for name, counts in data.class_counts().items():
+            labelled = sum(clip.labels[name] is not None for clip in data.split.train)
+            _loss(self.losses[name]).fit(counts, labelled)
+        for modality, encoder in self.model.encoders.items():
+            assert isinstance(encoder, Encoder)
+            if type(encoder).calibrate is not Encoder.calibrate:
+                with torch.no_grad():
+                    encoder.calibrate(data.train_inputs(modality))
+
+    def configure_optimizers(self) -> Any:
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+        tables = {f"{n}.{p}" for n, m in self.model.named_modules() if isinstance(m, nn.Embedding) for p in ("weight",)}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                plain = parameter.ndim <= 1 or name in tables or "position" in name
+                groups[self._longest(name, self.lr_factors, 1.0), not plain].append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": p, "lr": self.lr * factor, "weight_decay": self.weight_decay * decays}
+                for (factor, decays), p in groups.items()
+            ],
+            lr=self.lr,
+        )
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._share_of_lr(step, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _share_of_lr(self, step: int, total: int) -> float:
+        """Linear warm-up to 1, then a cosine down to `final_lr`."""
+        rising = max(1, round(self.warmup * total))
+        if step < rising:
+            return (step + 1) / rising
+        progress = min(1.0, (step - rising) / max(1, total - rising))
+        return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    # -- training -------------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        for name, module in self.model.named_modules():
+            until = self._thaws(name) if name else 0
+            if until == -1 or until > self.current_epoch:
+                module.eval()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        for name, parameter in self.model.named_parameters():
+            if self._thaws(name) > self.current_epoch:
+                parameter.grad = None
+
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+        if not len(batch):
+            return None
+        prediction = self.model(batch.inputs)
+        loss = self._loss(prediction, batch, "train")
+        if not bool(torch.isfinite(loss)):
+            raise UserError(
+                f"the loss became {loss.item()} in epoch {self.current_epoch} on clips {', '.join(batch.clip_ids)}",
+                "Look at these clips, lower model.lr, or set trainer.gradient_clip_val",
+            )
+        return loss
+
+    def _loss(self, prediction: Prediction, batch: Batch, stage: str) -> Tensor:
+        """Weighted sum over tasks, auxiliary heads and the fusion's own terms; each part is logged."""
+        parts: dict[str, Tensor] = {}
+        total = prediction.fused.pooled.new_zeros((), dtype=torch.float32)
+        for name in self.tasks:
+            logits, target = self._scored(prediction, batch, name)
+            parts[name] = self.losses[name](logits, target)
+            total = total + self.task_weights.get(name, 1.0) * parts[name]
+            for modality, own in prediction.unimodal.get(name, {}).items():
+                seen = batch.inputs[modality].present
+                part = self.losses[name](own[seen], target[seen])
+                parts[f"{name}_{modality}"] = part
+                total = total + self.unimodal_weight / len(prediction.unimodal[name]) * part
+        for name, value in prediction.fused.aux_losses.items():
+            parts[f"aux_{name}"] = value
+            total = total + value
+        self.log(f"{stage}/loss", total, prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True)
+        if len(parts) > 1:
+            named = {f"{stage}/loss_{k}": v for k, v in parts.items()}
+            self.log_dict(named, batch_size=len(batch), on_step=False, on_epoch=True)
+        return total
+
+    def _scored(self, prediction: Prediction, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
+        """Logits (N, C) and targets of a task, frames of a frame-level one flattened."""
+        if self.tasks[name].level == "video":
+            return prediction.logits[name], batch.targets[name]
+        logits = at_times(prediction.frames[name], batch.frame_times)
+        return logits.flatten(0, 1), batch.targets[name].flatten(0, 1)
+
+    # -- validation and test --------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self.predictions = {name: Predictions(task) for name, task in self.tasks.items()}
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, index: int) -> None:
+        self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, stage: str) -> None:
+        if not len(batch):
+            return
+        prediction = self.model(batch.inputs)
+        self._loss(prediction, batch, stage)
+        for name, task in self.tasks.items():
+            if task.level == "video":
+                self.predictions[name].add_clips(batch.clip_ids, prediction.logits[name], batch.targets[name])
+            else:
+                logits = at_times(prediction.frames[name], batch.frame_times)
+                self.predictions[name].add_frames(batch.clip_ids, batch.frame_times, logits, batch.targets[name])
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        for name, predictions in self.predictions.items():
+            several = f"{name}_" if len(self.tasks) > 1 else ""
+            for metric, value in predictions.metrics().items():
+                if math.isfinite(value):
+                    self.log(f"{stage}/{several}{metric}", value, prog_bar=metric in ("war", "uar", "ccc"))
+
+    # -- names ----------------------------------------------------------------------------------------------------------
+
+    def _thaws(self, name: str) -> int:
+        return int(self._longest(name, self.freeze_until, 0))
+
+    @staticmethod
+    def _longest(name: str, table: Mapping[str, float], default: float) -> float:
+        matching = [prefix for prefix in table if _under(name, prefix)]
+        return table[max(matching, key=len)] if matching else default
+
+
+def _under(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _loss(module: nn.Module) -> Loss:
+    assert isinstance(module, Loss)
+    return module

@@ -1,0 +1,326 @@
+"""The contract every fusion module holds, over the subsets of modalities it takes. A new module joins with one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mer.configured import build
+from mer.errors import UserError
+from mer.fusion import AttentionPool, Concat, Fused, Fusion
+from mer.tokens import Tokens
+
+FUSIONS: dict[str, Callable[[Mapping[str, int]], Fusion]] = {
+    "concat": lambda dims: Concat(dims, dim=16),
+    "attention_pool": lambda dims: AttentionPool(dims, dim=16, temperature=0.7),
+}
+DIMS = {"audio": 6, "video": 10, "words": 7}
+RATES = {"audio": 10.0, "video": 8.0, "words": 2.5}
+SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(DIMS, size)]
+NAN = float("nan")
+
+
+def takes(make: Callable[[Mapping[str, int]], Fusion], subset: tuple[str, ...]) -> bool:
+    try:
+        make({m: DIMS[m] for m in subset})
+    except UserError:
+        return False
+    return True
+
+
+CASES = [(name, subset) for name, make in FUSIONS.items() for subset in SUBSETS if takes(make, subset)]
+LARGEST = [max((c for c in CASES if c[0] == name), key=lambda c: len(c[1])) for name in FUSIONS]
+IDS = [f"{name}-{'+'.join(subset)}" for name, subset in CASES]
+
+
+@pytest.fixture(params=CASES, ids=IDS)
+def fusion(request: pytest.FixtureRequest) -> Fusion:
+    return made(*request.param)
+
+
+@pytest.fixture(params=LARGEST, ids=list(FUSIONS))
+def largest(request: pytest.FixtureRequest) -> Fusion:
+    """The module over as many modalities as it takes."""
+    return made(*request.param)
+
+
+def made(name: str, subset: tuple[str, ...]) -> Fusion:
+    torch.manual_seed(0)
+    fusion = FUSIONS[name]({m: DIMS[m] for m in subset})
+    with torch.no_grad():  # gates that start at 0 would hide what lies behind them
+        for p in fusion.parameters():
+            p += 0.2 * torch.randn(p.shape)
+    return fusion.eval()
+
+
+def stream(m: str, lengths: list[int], seed: int = 0, more: int = 0, garbage: float = 0.0) -> Tokens:
+    """Random tokens; a sample's content depends on its place in the batch alone, never on the padding."""
+    size = max(1, *lengths) + more
+    values = torch.full((len(lengths), size, DIMS[m]), garbage)
+    spans = torch.full((len(lengths), size, 2), garbage)
+    mask = torch.zeros(len(lengths), size, dtype=torch.bool)
+    for row, count in enumerate(lengths):
+        generator = torch.Generator().manual_seed(1000 * seed + 10 * row + list(DIMS).index(m))
+        begin = 2.0 + 0.3 * list(DIMS).index(m) + torch.arange(count) / RATES[m]
+        values[row, :count] = torch.randn(count, DIMS[m], generator=generator)
+        spans[row, :count] = torch.stack([begin, begin + 1 / RATES[m]], dim=1)
+        mask[row, :count] = True
+    return Tokens(values, mask, spans)
+
+
+def batch(fusion: Fusion, lengths: list[int], **options: float) -> dict[str, Tokens]:
+    return {m: stream(m, lengths, **options) for m in fusion.modalities}  # type: ignore[arg-type]
+
+
+def presences(fusion: Fusion) -> Iterator[dict[str, bool]]:
+    """Every way in which at least one of the modalities is there."""
+    names = fusion.modalities
+    for size in range(1, len(names) + 1):
+        for chosen in combinations(names, size):
+            yield {m: m in chosen for m in names}
+
+
+def outputs(fused: Fused) -> dict[str, Tensor]:
+    """Everything that a head may read, with 0 where the sequence is padded."""
+    found = {"pooled": fused.pooled, **{f"unimodal {m}": v for m, v in fused.unimodal.items()}}
+    if fused.sequence is not None:
+        found["sequence"] = fused.sequence.zeroed()
+    return found | {f"logits {t}": v for t, v in (fused.logits or {}).items()}
+
+
+def check(fused: Fused, fusion: Fusion, size: int) -> Fused:
+    """What holds for every answer."""
+    assert fused.pooled.shape == (size, fusion.dim)
+    for name, value in outputs(fused).items():
+        assert len(value) == size, name
+        assert torch.isfinite(value).all(), name
+    assert set(fused.unimodal) <= set(fusion.modalities)
+    assert all(v.shape == (size, fusion.dim) for v in fused.unimodal.values())
+    assert all(v.ndim == 0 and torch.isfinite(v) for v in fused.aux_losses.values())
+    if fused.sequence is not None:
+        assert fused.sequence.dim == fusion.dim
+        assert torch.isfinite(fused.sequence.spans).all()
+        assert (fused.sequence.values[~fused.sequence.mask] == 0).all()
+    return fused
+
+
+def weighted(value: Tensor) -> Tensor:
+    """A scalar that every number enters with its own weight; a plain sum is constant behind a layer norm."""
+    return (value * torch.randn(value.shape, generator=torch.Generator().manual_seed(5))).sum()
+
+
+def same(a: Fused, b: Fused, rows: list[int] | None = None) -> None:
+    """Equal answers for `rows` of b (all by default); the sequence compared on its real ticks."""
+    pick = list(range(len(a.pooled))) if rows is None else rows
+    torch.testing.assert_close(a.pooled, b.pooled[pick], atol=1e-5, rtol=1e-5)
+    for m, value in a.unimodal.items():
+        torch.testing.assert_close(value, b.unimodal[m][pick], atol=1e-5, rtol=1e-5)
+    for t, value in (a.logits or {}).items():
+        torch.testing.assert_close(value, (b.logits or {})[t][pick], atol=1e-5, rtol=1e-5)
+    for m, value in (a.modality_weights or {}).items():
+        torch.testing.assert_close(value, (b.modality_weights or {})[m][pick], atol=1e-5, rtol=1e-5)
+    if a.sequence is not None:
+        assert b.sequence is not None
+        for i, j in enumerate(pick):
+            real, other = a.sequence.mask[i], b.sequence.mask[j]
+            assert real.sum() == other.sum()
+            torch.testing.assert_close(a.sequence.values[i][real], b.sequence.values[j][other], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(a.sequence.spans[i][real], b.sequence.spans[j][other], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lengths", [[7], [1], [1, 1, 1], [9, 1, 4]], ids=str)
+def test_any_batch_and_any_length_will_do(fusion: Fusion, lengths: list[int]) -> None:
+    check(fusion(batch(fusion, lengths)), fusion, len(lengths))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("garbage", [0.0, 1e20, float("inf"), NAN])
+def test_a_padded_tail_changes_nothing_whatever_it_holds(fusion: Fusion, garbage: float) -> None:
+    tight = check(fusion(batch(fusion, [6, 3, 8])), fusion, 3)
+    loose = check(fusion(batch(fusion, [6, 3, 8], more=5, garbage=garbage)), fusion, 3)
+    same(tight, loose)
+
+
+@torch.no_grad()
+def test_a_sample_gets_the_answer_it_gets_alone(fusion: Fusion) -> None:
+    tokens = batch(fusion, [6, 3, 8])
+    together = fusion(tokens)
+    for row in range(3):
+        alone = {m: Tokens(t.values[row, None], t.mask[row, None], t.spans[row, None]) for m, t in tokens.items()}
+        same(fusion(alone), together, [row])
+
+
+@torch.no_grad()
+def test_permuting_the_batch_permutes_the_answer(fusion: Fusion) -> None:
+    tokens = batch(fusion, [6, 3, 8, 1])
+    order = [2, 0, 3, 1]
+    permuted = {m: Tokens(t.values[order], t.mask[order], t.spans[order]) for m, t in tokens.items()}
+    same(fusion(permuted), fusion(tokens), order)
+
+
+def test_no_gradient_crosses_samples(fusion: Fusion) -> None:
+    tokens = batch(fusion, [6, 3, 8])
+    leaves = [t.values.requires_grad_() for t in tokens.values()]
+    for name, value in outputs(fusion(tokens)).items():
+        for row in range(3):
+            found = torch.autograd.grad(weighted(value[row]), leaves, retain_graph=True, allow_unused=True)
+            for gradient in found:
+                if gradient is not None:
+                    assert not gradient[[i for i in range(3) if i != row]].any(), f"{name} of sample {row}"
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_over_all_subsets_and_both_levels_every_parameter_receives_gradient(largest: Fusion, training: bool) -> None:
+    torch.manual_seed(0)
+    largest.train(training)
+    for here in presences(largest):
+        tokens = {m: stream(m, [5, 3] if here[m] else [0, 0]) for m in largest.modalities}
+        fused = largest(tokens)
+        sum((weighted(v) for v in outputs(fused).values()), start=sum(fused.aux_losses.values())).backward()
+    silent = [n for n, p in largest.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert silent == []
+    assert all(torch.isfinite(p.grad).all() for p in largest.parameters() if p.grad is not None)
+
+
+def test_no_parameter_is_outside_the_graph_of_both_levels(fusion: Fusion) -> None:
+    """DistributedDataParallel waits for the gradient of every parameter, absent modalities included."""
+    fused = fusion(batch(fusion, [0, 0]))
+    sum(weighted(v) for v in outputs(fused).values()).backward()  # type: ignore[union-attr]
+    assert [n for n, p in fusion.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_an_absent_modality_gets_no_gradient_and_no_weight(largest: Fusion) -> None:
+    for here in presences(largest):
+        tokens = {m: stream(m, [5, 4]) for m in largest.modalities}
+        absent = {m: Tokens(t.values, t.mask & (torch.tensor([[True], [here[m]]])), t.spans) for m, t in tokens.items()}
+        for t in absent.values():
+            t.values.requires_grad_()
+        fused = check(largest(absent), largest, 2)
+        sum(weighted(v[1]) for v in outputs(fused).values()).backward()  # type: ignore[union-attr]
+        for m in largest.modalities:
+            gradient = absent[m].values.grad
+            assert gradient is not None
+            assert bool(gradient[1].any()) is here[m], m
+            if not here[m]:
+                assert m not in fused.unimodal or not fused.unimodal[m][1].any()
+                assert fused.modality_weights is None or fused.modality_weights[m][1] == 0
+
+
+@torch.no_grad()
+def test_a_sample_without_any_modality_gets_a_finite_answer_and_no_tick(fusion: Fusion) -> None:
+    fused = check(fusion(batch(fusion, [5, 0, 3], garbage=NAN)), fusion, 3)
+    if fused.sequence is not None:
+        assert fused.sequence.present.tolist() == [True, False, True]
+    if fused.modality_weights is not None:
+        assert all(w[1] == 0 for w in fused.modality_weights.values())
+    check(fusion(batch(fusion, [0, 0])), fusion, 2)
+
+
+@torch.no_grad()
+def test_weights_sum_to_one_over_the_present(largest: Fusion) -> None:
+    for here in presences(largest):
+        fused = largest({m: stream(m, [5, 3] if here[m] else [0, 0]) for m in largest.modalities})
+        if fused.modality_weights is None:
+            pytest.skip("has no notion of weights")
+        weights = torch.stack([fused.modality_weights[m] for m in largest.modalities])
+        assert (weights >= 0).all()
+        torch.testing.assert_close(weights.sum(0), torch.ones(2))
+
+
+@torch.no_grad()
+def test_the_sequence_lies_on_one_monotone_clock_over_the_media(fusion: Fusion) -> None:
+    tokens = batch(fusion, [6, 3, 8])
+    sequence = fusion(tokens).sequence
+    if sequence is None:
+        pytest.skip("has no sequence")
+    assert (sequence.spans[..., 1] >= sequence.spans[..., 0]).all()
+    for row in range(3):
+        spans = sequence.spans[row][sequence.mask[row]]
+        assert (spans[1:, 0] > spans[:-1, 0]).all()
+        begin = min(float(t.spans[row, 0, 0]) for t in tokens.values())
+        end = max(float(t.spans[row, t.lengths[row] - 1, 1]) for t in tokens.values())
+        assert float(spans[0, 0]) == pytest.approx(begin, abs=1e-3)
+        assert float(spans[-1, 1]) == pytest.approx(end, abs=1e-3)
+
+
+@torch.no_grad()
+def test_the_sequence_changes_where_a_token_changes(fusion: Fusion) -> None:
+    tokens = batch(fusion, [40])
+    before = fusion(tokens).sequence
+    if before is None:
+        pytest.skip("has no sequence")
+    m = fusion.modalities[0]
+    moment = float(tokens[m].times[0, 25])
+    tokens[m].values[0, 25] += 3.0
+    change = (fusion(tokens).sequence.values - before.values)[0].norm(dim=1)
+    covering = before.spans[0, change.argmax()]
+    assert float(covering[0]) - 0.1 <= moment <= float(covering[1]) + 0.1
+
+
+def test_bfloat16_stays_close_and_trains(fusion: Fusion) -> None:
+    tokens = batch(fusion, [6, 3])
+    exact = fusion(tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = check(fusion(tokens), fusion, 2)
+    torch.testing.assert_close(half.pooled.float(), exact.pooled, atol=0.15, rtol=0.1)
+    if half.sequence is not None:
+        assert half.sequence.spans.dtype == torch.float32
+    sum(weighted(v.float()) for v in outputs(half).values()).backward()  # type: ignore[union-attr]
+    assert all(torch.isfinite(p.grad).all() for p in fusion.parameters() if p.grad is not None)
+
+
+@torch.no_grad()
+def test_bfloat16_tokens_are_taken_as_they_are(fusion: Fusion) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        check(fusion({m: t.to(torch.bfloat16) for m, t in batch(fusion, [6, 3]).items()}), fusion, 2)
+
+
+@torch.no_grad()
+def test_state_and_description_make_another_copy_equal(fusion: Fusion) -> None:
+    description = json.loads(json.dumps(fusion.describe()))
+    copy = build(description, Fusion, ("mer.fusion",), (), "test").eval()
+    assert copy.describe() == description
+    copy.load_state_dict(fusion.state_dict())
+    tokens = batch(fusion, [6, 3])
+    same(copy(tokens), fusion(tokens))
+
+
+@torch.no_grad()
+def test_training_is_deterministic_under_a_seed(fusion: Fusion) -> None:
+    fusion.train()
+    answers = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        answers.append(fusion(batch(fusion, [6, 3])))
+    same(*answers)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_too_few_or_too_many_modalities_are_refused(name: str) -> None:
+    cls = type(made(*next(c for c in CASES if c[0] == name)))
+    with pytest.raises(UserError, match=f"{cls.__name__} takes"):
+        FUSIONS[name]({})
+    if cls.max_modalities is not None:
+        with pytest.raises(UserError, match=f"{cls.__name__} takes"):
+            FUSIONS[name]({f"m{i}": 4 for i in range(cls.max_modalities + 1)})
+
+
+def test_the_bounds_are_checked_at_construction() -> None:
+    class Pair(Fusion):
+        min_modalities, max_modalities = 2, 2
+
+        def __init__(self, dims: Mapping[str, int]):
+            super().__init__(dims, 4)
+
+    assert Pair({"a": 1, "b": 2}).modalities == ["a", "b"]
+    for names in ("a", "abc"):
+        with pytest.raises(UserError, match=f"Pair takes 2 to 2 modalities, not {len(names)}"):
+            Pair(dict.fromkeys(names, 1))
+    with pytest.raises(TypeError, match="Pair does not implement forward"):
+        Pair({"a": 1, "b": 2})({})

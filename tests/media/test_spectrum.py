@@ -1,0 +1,81 @@
+"""The log-mel front end: Slaney's filters, frames centred where they say, padding without effect."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from mer.media.spectrum import hz_to_mel, log_mel, mel_filterbank, mel_to_hz
+
+RATE, N_FFT, HOP, BANDS = 16000, 512, 200, 40
+
+
+def spectrogram(wave: torch.Tensor) -> torch.Tensor:
+    return log_mel(wave, torch.hann_window(N_FFT), mel_filterbank(BANDS, N_FFT, RATE), N_FFT, HOP)
+
+
+def test_the_mel_scale_is_slaneys() -> None:
+    mel = hz_to_mel(torch.tensor([0.0, 500.0, 1000.0, 6400.0], dtype=torch.float64))
+    assert mel.tolist() == pytest.approx([0.0, 7.5, 15.0, 42.0])
+
+
+def test_the_mel_scale_can_be_inverted() -> None:
+    hz = torch.linspace(0, 8000, 400, dtype=torch.float64)
+    torch.testing.assert_close(mel_to_hz(hz_to_mel(hz)), hz)
+
+
+def test_every_filter_has_area_one() -> None:
+    filters = mel_filterbank(BANDS, 8192, RATE)
+    area = filters.sum(0) * RATE / 8192
+    torch.testing.assert_close(area, torch.ones(BANDS), atol=0.02, rtol=0)
+
+
+def test_no_filter_is_empty_and_none_looks_below_low_or_above_high() -> None:
+    filters = mel_filterbank(64, N_FFT, RATE, low=60.0, high=7000.0)
+    hz = torch.linspace(0, RATE / 2, N_FFT // 2 + 1)
+    assert (filters.sum(0) > 0).all()
+    assert filters[(hz < 60) | (hz > 7000)].abs().max() == 0
+
+
+def test_a_tone_lights_up_the_band_it_lies_in() -> None:
+    edges = mel_to_hz(torch.linspace(0, float(hz_to_mel(torch.tensor(8000.0))), BANDS + 2))
+    for band in (8, 20, 33):
+        wave = torch.sin(2 * math.pi * edges[band + 1] * torch.arange(RATE) / RATE)
+        assert int(spectrogram(wave[None])[0, 40].argmax()) == band
+
+
+def test_twice_the_amplitude_is_four_times_the_power() -> None:
+    wave = torch.randn(1, RATE, generator=torch.Generator().manual_seed(0))
+    difference = spectrogram(2 * wave) - spectrogram(wave)
+    torch.testing.assert_close(difference, torch.full_like(difference, math.log(4)), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 199, 200, 201, 1000, 16001])
+def test_there_is_one_frame_per_hop_begun(size: int) -> None:
+    mel = spectrogram(torch.zeros(2, size))
+    assert mel.shape == (2, -(-size // HOP), BANDS)
+    assert torch.isfinite(mel).all()
+
+
+@pytest.mark.parametrize("frame", [0, 1, 17, 39])
+def test_a_click_in_the_middle_of_a_hop_is_loudest_in_its_frame(frame: int) -> None:
+    wave = torch.zeros(1, 40 * HOP)
+    wave[0, frame * HOP + HOP // 2] = 1.0
+    assert int(spectrogram(wave)[0].sum(1).argmax()) == frame
+
+
+def test_zeros_behind_the_sound_change_none_of_its_frames() -> None:
+    wave = torch.randn(1, 3333, generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(wave, (0, 5000))
+    alone = spectrogram(wave)
+    torch.testing.assert_close(spectrogram(padded)[:, : alone.shape[1]], alone)
+
+
+def test_gradients_reach_the_waveform() -> None:
+    wave = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    spectrogram(wave).sum().backward()
+    assert wave.grad is not None
+    assert torch.isfinite(wave.grad).all()
+    assert wave.grad.abs().min() >= 0
