@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mer.errors import UserError
+
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
     """Softmax over the True positions of `mask`; all-False slices are 0. Computed in float32."""
@@ -25,6 +27,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int = 4, dropout: float = 0.1, expansion: int = 2):
         super().__init__()
+        _divides(dim, heads)
         self.heads, self.dropout = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
@@ -53,6 +56,7 @@ class StatisticsPool(nn.Module):
 
     def __init__(self, dim: int, heads: int = 4):
         super().__init__()
+        _divides(dim, heads)
         self.heads = heads
         self.score = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, heads))
         self.out = nn.Linear(3 * dim, dim)
@@ -68,3 +72,8 @@ class StatisticsPool(nn.Module):
         plain = x.sum(1) / mask.sum(1).clamp(min=1)[:, None].to(x.dtype)
         pooled = self.out(torch.cat([plain, mean.flatten(1), deviation.flatten(1)], dim=1))
         return pooled * mask.any(1, keepdim=True).to(x.dtype)
+
+
+def _divides(dim: int, heads: int) -> None:
+    if dim % heads:
+        raise UserError(f"dim {dim} cannot be shared by {heads} attention heads", "Use a dim that heads divides")

@@ -39,6 +39,9 @@ def save(path: Path, model: EmotionModel, facts: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={_KEY: json.dumps(description)})
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(partial, 0o666 & ~umask)  # safetensors makes files that only their owner reads; colleagues want to, too
     os.replace(partial, path)
 
 
@@ -85,16 +88,17 @@ def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, d
     config = description["model"]
     try:
         tasks = {n: Task.from_dict(n, t, where) for n, t in config["tasks"].items()}
-        encoders = {
-            m: build(d, Encoder, ["mer.encoders"], allowed, where)  # type: ignore[type-abstract]
-            for m, d in config["encoders"].items()
-        }
+        encoders = {m: build(d, Encoder, ["mer.encoders"], allowed, where) for m, d in config["encoders"].items()}
         # Widths and label counts are not stored twice: the encoders and the label spaces give them.
         fusion = functools.partial(_fusion, config["fusion"], allowed, where)
         heads = {n: functools.partial(_head, d, allowed, where) for n, d in config["heads"].items()}
         model = EmotionModel(
             encoders, fusion, tasks, heads, bool(config["unimodal_heads"]), float(config["modality_dropout"])
         )
+    except UserError as error:
+        if where in error.problem:
+            raise
+        raise UserError(f"{path}: {error.problem}", _REMEDY) from None
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: the description is damaged ({type(error).__name__}: {error})", _REMEDY) from None
     with safe_open(path, framework="pt") as file:

@@ -8,7 +8,7 @@ import sys
 
 from mer import __version__
 from mer.errors import UserError
-from mer.preemption import remember_signals
+from mer.preemption import TimeIsUp, remember_signals
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": ("mer.experiments.quickstart", "make a synthetic corpus, train, score, predict, report: no download"),
@@ -40,29 +40,43 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point. Exit status 0 for success, 1 for a finding, 2 for a user's mistake, 130 for an interruption."""
     remember_signals()  # first of all: a signal that comes during the imports must not kill the job
     argv = sys.argv[1:] if argv is None else argv
+    named = f"mer {argv[0]}" if argv else "mer"
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"{named}: {error}", file=sys.stderr)
+        return 2
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        print(
+            f"{named}: {error.filename}: {error.strerror}. Use another path, or change its permissions.",
+            file=sys.stderr,
+        )
+        return 2
+    except TimeIsUp:  # saved and requeued
+        return 0
+    except KeyboardInterrupt:
+        print(f"\n{named}: interrupted; the same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `mer ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"mer {__version__}")
         return 0
-    name, rest = argv[0], argv[1:]
-    if name not in COMMANDS:
-        print(f"mer: there is no command {name!r}. Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+    if argv[0] not in COMMANDS:
+        print(f"mer: there is no command {argv[0]!r}. Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    module, _, function = COMMANDS[name][0].partition(":")
-    try:
-        run = getattr(importlib.import_module(module), function or "main")
-        return int(run(rest))
-    except UserError as error:
-        print(f"mer {name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\nmer {name}: interrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `mer ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    module, _, function = COMMANDS[argv[0]][0].partition(":")
+    run = getattr(importlib.import_module(module), function or "main")
+    return int(run(argv[1:]))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ class MLPHead(Configured, nn.Module):
     def __init__(self, dim: int, outputs: int, hidden: int | None = None, dropout: float = 0.2):
         super().__init__()
         hidden = hidden or dim
-        self.layers = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
-        )
+        self.layers = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to logits (..., outputs)."""

@@ -66,7 +66,7 @@ class LabelSpace:
             return [float(self.index(cell, where))]
         parts = [p.strip() for p in cell.split(";")]
         if self.kind == "multilabel":
-            on = {self.index(p, where) for p in parts if p != "-"}
+            on = set() if parts == ["-"] else {self.index(p, where) for p in parts}
             return [float(i in on) for i in range(len(self))]
         try:
             numbers = [float(p) for p in parts]
@@ -90,17 +90,23 @@ class LabelSpace:
         if names is None and known is not None:
             return known
         if not isinstance(names, Sequence) or isinstance(names, str) or not data.get("name"):
-            raise UserError(f"{where}: a label space needs 'name' and 'names'", "List the labels in order of their index")
-        return cls(str(data["name"]), tuple(str(n) for n in names), data.get("kind", "classes"))
+            raise UserError(
+                f"{where}: a label space needs 'name' and 'names'", "List the labels in order of their index"
+            )
+        space = cls(str(data["name"]), tuple(str(n) for n in names), data.get("kind", "classes"))
+        if known is not None and space != known:
+            raise UserError(
+                f"{where}: {space.name} is a known label space, but its names or their order differ here",
+                f"Use {', '.join(known.names)}, or give the space another name",
+            )
+        return space
 
 
 SPACES: dict[str, LabelSpace] = {
     space.name: space
     for space in (
         # RAVDESS file-name codes 01 to 08, minus one.
-        LabelSpace(
-            "ravdess8.v1", ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-        ),
+        LabelSpace("ravdess8.v1", ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")),
         # The synthetic corpus: the face gives one half of the emotion, the voice the other ...
         LabelSpace("synthetic4.v1", ("joyful", "relieved", "alarmed", "sad")),
         # ... and whether the two agree is their exclusive-or, of which neither alone knows anything.

@@ -100,8 +100,10 @@ class Predictions:
             clip_id=list(self.clip_id),
             start=np.array([r.start if s is None else s for r, s in zip(rows, self.start, strict=True)], float),
             end=np.array(
-                [e if e is not None else (r.end if s is None and r.end is not None else nan)
-                 for r, s, e in zip(rows, self.start, self.end, strict=True)],
+                [
+                    e if e is not None else (r.end if s is None and r.end is not None else nan)
+                    for r, s, e in zip(rows, self.start, self.end, strict=True)
+                ],
                 float,
             ),
             probabilities=np.stack(self.values) if self.values else np.zeros((0, len(space))),
@@ -113,4 +115,3 @@ class Predictions:
             split=[split] * len(rows),
             model=[model] * len(rows),
         )
-

@@ -65,18 +65,26 @@ class EmotionTask(pl.LightningModule):
         self.model = EmotionModel(encoders, fusion, tasks, heads, unimodal_weight > 0, modality_dropout)
         self.losses = nn.ModuleDict({n: (losses or {}).get(n) or default_loss(t.space.kind) for n, t in tasks.items()})
         for name in {*(losses or {}), *(task_weights or {})} - set(tasks):
-            raise UserError(f"model.losses or model.task_weights names the unknown task {name!r}", f"Use {', '.join(tasks)}")
+            raise UserError(
+                f"model.losses or model.task_weights names the unknown task {name!r}", f"Use {', '.join(tasks)}"
+            )
         for name, task in tasks.items():
             if task.space.kind not in _loss(self.losses[name]).kinds:
                 wrong = type(self.losses[name]).__name__
-                raise UserError(f"{wrong} does not fit task {name!r} ({task.space.kind})", "Choose another under model.losses")
+                raise UserError(
+                    f"{wrong} does not fit task {name!r} ({task.space.kind})", "Choose another under model.losses"
+                )
+        if not 0 <= warmup <= 1:
+            raise UserError(f"model.warmup is {warmup:g}", "Use a share of the steps, 0 to 1")
         self.task_weights = task_weights or {}
         self.unimodal_weight = unimodal_weight
         self.lr, self.weight_decay, self.warmup, self.final_lr = lr, weight_decay, warmup, final_lr
         self.lr_factors, self.freeze_until = lr_factors or {}, freeze or {}
         for prefix in (*self.lr_factors, *self.freeze_until):
             if not any(_under(name, prefix) for name, _ in self.model.named_parameters()):
-                raise UserError(f"no parameter of the model begins with {prefix!r}", "Name e.g. encoders.audio or fusion")
+                raise UserError(
+                    f"no parameter of the model begins with {prefix!r}", "Name e.g. encoders.audio or fusion"
+                )
         for name, parameter in self.model.named_parameters():
             if self._thaws(name) == -1:
                 parameter.requires_grad_(False)
@@ -132,18 +140,21 @@ class EmotionTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         for name, module in self.model.named_modules():
-            until = self._thaws(name) if name else 0
-            if until == -1 or until > self.current_epoch:
-                module.eval()
+            if any(_under(name, prefix) for prefix in self.freeze_until):
+                until = self._thaws(name)
+                module.training = 0 <= until <= self.current_epoch  # not train(): a part of it may have its own epoch
+
+    on_train_start = on_train_epoch_start  # an epoch that is resumed in its middle has no start
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         for name, parameter in self.model.named_parameters():
             if self._thaws(name) > self.current_epoch:
                 parameter.grad = None
 
-    def training_step(self, batch: Batch, index: int) -> Tensor | None:
+    def training_step(self, batch: Batch, index: int) -> Tensor:
         if not len(batch):
-            return None
+            # Every clip was unreadable. A zero that touches all parameters keeps the other processes of a DDP job going.
+            return sum((p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad), start=torch.zeros(()))
         prediction = self.model(batch.inputs)
         loss = self._loss(prediction, batch, "train")
         if not bool(torch.isfinite(loss)):

@@ -260,14 +260,20 @@ class Collate:
 class ShuffledClips(Sampler[tuple[int, int]]):
     """(epoch, index) pairs in an order that depends on (seed, epoch) alone, dealt out to the processes of a DDP job.
 
-    Lightning calls `set_epoch`. Every process gets equally many (the order is wrapped round), as DDP requires.
+    Lightning calls `set_epoch`. Every process gets equally many (the order is wrapped round), as DDP requires. After an
+    interruption, `go_on` leaves out what an epoch has already seen.
     """
 
     def __init__(self, size: int, seed: int, rank: int = 0, world: int = 1):
         self.size, self.seed, self.rank, self.world, self.epoch = size, seed, rank, world, 0
+        self._begun: tuple[int, int] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def go_on(self, epoch: int, seen: int) -> None:
+        """Begin with this epoch, without the first `seen` pairs of this process."""
+        self.epoch, self._begun = epoch, (epoch, seen)
 
     def __len__(self) -> int:
         return -(-self.size // self.world)
@@ -275,4 +281,5 @@ class ShuffledClips(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         order = np.resize(order, len(self) * self.world)
-        return iter([(self.epoch, int(i)) for i in order[self.rank :: self.world]])
+        seen = self._begun[1] if self._begun and self._begun[0] == self.epoch else 0
+        return iter([(self.epoch, int(i)) for i in order[self.rank :: self.world][seen:]])

@@ -57,6 +57,10 @@ class EmotionData(pl.LightningDataModule):
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if value < least:
                 raise UserError(f"data.{name} is {value}", f"Use at least {least}")
+        if crop is not None and crop <= 0:
+            raise UserError(f"data.crop is {crop:g}", "Use seconds above 0, or null for whole clips")
+        if not 0 <= val_fraction < 1:
+            raise UserError(f"data.val_fraction is {val_fraction:g}", "Use a share from 0 up to, but not, 1")
         self.manifest = Manifest.read(manifest)
         tasks = self.manifest.corpus.tasks
         unknown = set(tasks_used or ()) - set(tasks)
@@ -69,6 +73,7 @@ class EmotionData(pl.LightningDataModule):
         self._specs = specs
         self.split: Split = split_clips(self.manifest, self.fold, val_fraction, seed)
         self._datasets: dict[str, ClipDataset] = {}
+        self._begin = (0, 0)
         self.skipped: dict[str, str] = {}
 
     @property
@@ -81,13 +86,17 @@ class EmotionData(pl.LightningDataModule):
         return self._specs
 
     def setup(self, stage: str) -> None:
+        for modality in self.specs:
+            self.manifest.reference(self.manifest.clips[0], modality)  # a column that is missing is missing for all
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for name in wanted:
             clips = getattr(self.split, name)
             if name != "train" and not clips:
                 if stage == "fit":
                     continue
-                raise UserError(f"{self.manifest.path}: no {name} clips", "Fill in 'split', or name a fold with --data.fold")
+                raise UserError(
+                    f"{self.manifest.path}: no {name} clips", "Fill in 'split', or name a fold with --data.fold"
+                )
             crop = self.crop if name == "train" else None
             dataset = ClipDataset(self.manifest, clips, self.specs, crop, self.keep, self.seed)
             if self.keep:
@@ -97,8 +106,24 @@ class EmotionData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = ShuffledClips(len(self._datasets["train"]), self.seed, rank, world)
+        sampler.go_on(*self._begin)
         full = len(sampler) >= self.batch_size  # a last batch of one or two clips upsets batch normalisation
         return self._loader("train", sampler=sampler, drop_last=full)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: the epoch that a resumed run begins with, and how many of its clips a process has seen.
+
+        Lightning counts the batches of an interrupted epoch, but would draw the first ones once more instead of the rest; and
+        it names the epoch too late for loader processes, which read ahead.
+        """
+        assert self.trainer is not None
+        epochs, batches = self.trainer.fit_loop.epoch_progress.current, self.trainer.fit_loop.epoch_loop.batch_progress
+        if batches.is_last_batch:
+            return {"epoch": epochs.ready, "seen": 0}
+        return {"epoch": epochs.ready - 1, "seen": batches.current.ready * self.batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._begin = (int(state_dict["epoch"]), int(state_dict["seen"]))
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("val") if "val" in self._datasets else []

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -153,9 +154,12 @@ def _packaged(root: Path) -> list[Performance]:
     for line, row in _rows(root / "clips.csv"):
         parsed = Performance.from_name(row["clip"])
         if parsed is None:
-            raise UserError(f"{root / 'clips.csv'}, line {line}: {row['clip']!r} is no RAVDESS name", "Restore the file")
+            raise UserError(
+                f"{root / 'clips.csv'}, line {line}: {row['clip']!r} is no RAVDESS name", "Restore the file"
+            )
         performance, _ = parsed
-        if int(row["actor"]) != performance.actor or row["emotion"] != SPACE.names[performance.emotion]:
+        actor = int(row["actor"]) if row["actor"].isdecimal() else None
+        if actor != performance.actor or row["emotion"] != SPACE.names[performance.emotion]:
             raise UserError(
                 f"{root / 'clips.csv'}, line {line}: actor or emotion contradicts the name {row['clip']}",
                 "Restore the file; the name is the recording's own record",
@@ -183,5 +187,8 @@ def _action_units(root: Path) -> dict[str, int]:
     path = root / FEATURES
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return {str(name): row for row, name in enumerate(arrays["name"])}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {str(name): row for row, name in enumerate(arrays["name"])}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: not readable, or without an array 'name' ({error})", "Restore the file") from None

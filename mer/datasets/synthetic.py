@@ -22,7 +22,7 @@ from pathlib import Path
 import av
 import numpy as np
 from numpy.random import Generator, default_rng
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from mer.errors import UserError
 from mer.labels import SPACES
@@ -190,7 +190,7 @@ def generate(
     }
     description = _corpus_yaml(wanted, frame_level)
     found = corpus.read_text(encoding="utf-8") if corpus.is_file() else None
-    if found is None and manifest.exists() or found is not None and not found.startswith(_MARK):
+    if (found is None and manifest.exists()) or (found is not None and not found.startswith(_MARK)):
         raise UserError(f"{out}: there is a corpus here that is not a synthetic one", "Choose an empty folder")
     written = [clip.file for clip in clips] + ["interview.mp4", "interview_truth.csv"]
     written += [_frame_file(clip) for clip in clips] if frame_level else []

@@ -109,7 +109,7 @@ class MelNet(Encoder):
 
 
 class _Block(nn.Module):
-    """3x3 convolution, batch normalisation, ReLU, pooling; padded frames are 0 before and not counted in the pooling."""
+    """3x3 convolution, batch normalisation, ReLU, maximum pooling; padded frames come in as 0 and leave as 0."""
 
     def __init__(self, inside: int, outside: int, halve_time: bool):
         super().__init__()
@@ -118,9 +118,8 @@ class _Block(nn.Module):
         self.step = 2 if halve_time else 1
 
     def forward(self, x: Tensor, spans: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weight = mask[:, None, :, None].to(x.dtype)
-        x = F.relu(self.norm(self.conv(x * weight))) * weight
-        # Maximum pooling: everything is >= 0 after the ReLU, so a padded 0 never wins over a real frame.
+        x = F.relu(self.norm(self.conv(x)) * mask[:, None, :, None].to(x.dtype))
+        # Everything is >= 0 after the ReLU, so a padded 0 never wins over a real frame.
         x = F.max_pool2d(x, (self.step, 2), ceil_mode=True)
         if self.step > 1:
             spans, mask = pool_time(spans, mask, self.step)

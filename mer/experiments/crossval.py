@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 
 from mer import checkpoint
 from mer.datasets.manifest import Manifest
@@ -17,6 +18,7 @@ from mer.evaluation.summary import evaluate
 from mer.experiments.training import Run, open_test, parse, train, train_counts
 from mer.runs import RunFolder, environment, write_json, write_text
 
+_BESIDE_THE_POINT = ("data.manifest", "data.num_workers", "data.keep_in_memory")  # where and how fast, not what
 _METRICS = ("war", "uar", "macro_f1")
 
 
@@ -28,7 +30,9 @@ def main(argv: list[str]) -> int:
         epilog="Every further --key value overrides the config, as in mer fit; see mer fit --help.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="append", required=True, help="YAML as for mer fit; may be given several times")
+    parser.add_argument(
+        "--config", action="append", required=True, help="YAML as for mer fit; may be given several times"
+    )
     parser.add_argument("--data.manifest", dest="manifest", required=True, help="manifest.csv with a fold column")
     parser.add_argument("--folds", nargs="+", default=None, help="folds to run (default: all that occur)")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
@@ -74,31 +78,68 @@ def _run(base: Sequence[str], fold: str, folder: Path) -> Run:
 def _fold(run: Run) -> dict[str, Scores]:
     """Scores of one fold: read where they are there, else from the trained model, else from training it."""
     folder = run.folder
+    if folder.model.exists():
+        _check_recipe(folder.path / "config.yaml", run.config)
     done = {name: folder.scores(name) for name in run.data.tasks}
     if folder.model.exists() and all(path.exists() for path in done.values()):
         print(f"fold {run.data.fold}: already scored, {folder.path}")
         return {name: Scores.read(path) for name, path in done.items()}
     if folder.model.exists():
-        run.task.model, _ = checkpoint.load(folder.model)
+        run.task.model, _ = checkpoint.load(folder.model, run.allow_modules)
     else:
-        print(f"fold {run.data.fold}: {len(run.data.split.train)} training clips, {len(run.data.split.test)} test clips")
+        print(
+            f"fold {run.data.fold}: {len(run.data.split.train)} training clips, {len(run.data.split.test)} test clips"
+        )
         pl.seed_everything(run.seed, verbose=False)
         train(run)
     return open_test(run, "crossval")
+
+
+def _check_recipe(recorded: Path, wanted: str) -> None:
+    """A finished fold counts only where it was trained as is asked now."""
+    if not recorded.is_file():
+        return
+    old, new = _recipe(recorded.read_text(encoding="utf-8")), _recipe(wanted)
+    different = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+    if different:
+        raise UserError(
+            f"{recorded.parent}: this fold was trained with another {different[0]}",
+            "Choose another --out, or delete it",
+        )
+
+
+def _recipe(config: str) -> dict[str, Any]:
+    """The keys of a resolved config that decide about the numbers, dotted."""
+    data = yaml.safe_load(config)
+    parts = {key: data.get(key) for key in ("seed_everything", "model", "data")}
+    parts["trainer"] = {"max_epochs": data["trainer"].get("max_epochs")}
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            flat[prefix] = value
+
+    walk("", parts)
+    return {key: flat[key] for key in flat if key not in _BESIDE_THE_POINT}
 
 
 def _summary(results: dict[str, dict[str, Any]], manifest: Manifest, arguments: Sequence[str]) -> dict[str, Any]:
     """`summary.json`. One task stands at the top level; several stand under `tasks`."""
     tasks = {
         name: {
-            "folds": {fold: evaluation.to_dict() for fold, evaluation in result["folds"].items()},
+            "task": name,
+            "folds": {fold: _entry(evaluation) for fold, evaluation in result["folds"].items()},
             "mean": _means(result["folds"].values()),
-            "pooled": result["pooled"].to_dict(),
+            "pooled": _entry(result["pooled"]),
         }
         for name, result in results.items()
     }
     head = {
-        "schema": 1,
+        "schema": "mer-crossval",
+        "schema_version": 1,
         "corpus": manifest.corpus.name,
         "licence": manifest.corpus.licence,
         "protocol": manifest.corpus.protocol,
@@ -106,6 +147,23 @@ def _summary(results: dict[str, dict[str, Any]], manifest: Manifest, arguments: 
         "environment": environment(),
     }
     return {**head, **next(iter(tasks.values()))} if len(tasks) == 1 else {**head, "tasks": tasks}
+
+
+def _entry(evaluation: Evaluation) -> dict[str, Any]:
+    """One evaluation, flat: `war: {value, low, high, unit, units}` and so on, the trivial baseline, the counts."""
+    full = evaluation.to_dict()
+    entry: dict[str, Any] = {"clips": evaluation.clips, "subjects": evaluation.subjects}
+    for name, metric in full["metrics"].items():
+        interval = metric["interval"] or {}
+        entry[name] = {
+            "value": metric["value"],
+            **{k: interval.get(k) for k in ("low", "high", "level", "unit", "units")},
+        }
+    for name, baseline in full["baselines"].items():
+        entry[name] = {"rule": baseline["rule"], **baseline["metrics"]}
+    for name in ("classes", "confusion", "collapsed", "warnings"):
+        entry[name] = full.get(name)
+    return entry
 
 
 def _means(evaluations: Any) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +17,9 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mer import checkpoint
+from mer import checkpoint, preemption
 from mer.callbacks import Preemption
 from mer.datasets.datamodule import EmotionData
 from mer.errors import UserError, need_extra
@@ -30,12 +32,22 @@ from mer.task import EmotionTask
 class MerCLI(LightningCLI):
     """LightningCLI with a run folder and logger flags; the tasks go from the corpus into the model."""
 
+    def __init__(self, *args: Any, trains: bool, **kwargs: Any):
+        self.trains = trains
+        super().__init__(*args, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=str | None, default=None, help="run folder (default: runs/<time>)")
         parser.add_argument("--tensorboard", type=bool, default=False, help="log to TensorBoard, too")
-        parser.add_argument("--wandb", type=bool, default=False, help="log to Weights & Biases, too; WANDB_MODE=offline works")
-        parser.add_argument("--checkpoint", type=str | None, default=None, help="model.safetensors (default: the run's)")
-        parser.add_argument("--allow_module", type=list[str], default=[], help="modules a checkpoint may name classes from")
+        parser.add_argument(
+            "--wandb", type=bool, default=False, help="log to Weights & Biases, too; WANDB_MODE=offline works"
+        )
+        parser.add_argument(
+            "--checkpoint", type=str | None, default=None, help="model.safetensors (default: the run's)"
+        )
+        parser.add_argument(
+            "--allow_module", "--allow-module", nargs="+", default=[], help="modules a checkpoint may name classes from"
+        )
         parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -43,16 +55,22 @@ class MerCLI(LightningCLI):
         config = self.config_init
         folder = run_folder(config.out)
         callbacks = list(config.trainer.callbacks or [])
-        callbacks.append(Preemption())
+        callbacks.append(Preemption(folder.checkpoints / "last.ckpt"))
         if config.trainer.enable_progress_bar:
             callbacks.append(TQDMProgressBar(leave=True))
         if not any(isinstance(c, ModelCheckpoint) for c in callbacks):
-            monitor = {"monitor": "val/loss", "filename": "best"} if self.datamodule.split.val else {"filename": "newest"}
-            callbacks.append(ModelCheckpoint(folder.checkpoints, save_last=True, enable_version_counter=False, **monitor))
-        loggers = config.trainer.logger or _loggers(folder.path, config.tensorboard, config.wandb)
-        return super().instantiate_trainer(
-            callbacks=callbacks, logger=loggers, default_root_dir=str(folder.path), **kwargs
-        )
+            filename, monitor = ("best", "val/loss") if self.datamodule.split.val else ("newest", None)
+            callbacks.append(
+                ModelCheckpoint(folder.checkpoints, filename, monitor, save_last=True, enable_version_counter=False)
+            )
+        # Evaluation writes score files; a logger would begin the metrics.csv of the training anew.
+        own = self.trains and _loggers(folder.path, config.tensorboard, config.wandb)
+        loggers = config.trainer.logger or own
+        kwargs |= {"callbacks": callbacks, "logger": loggers, "default_root_dir": str(folder.path)}
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UserError(f"trainer: {error}", "Correct the keys under trainer") from None
 
 
 def run_folder(out: str | None) -> RunFolder:
@@ -100,13 +118,33 @@ def parse(argv: Sequence[str], command: str) -> Run:
     """Read config and overrides; build model, data and trainer.
 
     Raises:
-        UserError: a value that a class refuses. (A wrong key ends in the parser's own message and exit status 2.)
+        UserError: an unknown key, a value that the parser or a class or the trainer refuses.
     """
     _calm()
-    cli = MerCLI(
+    try:
+        cli = _cli(argv, command)
+    except ArgumentError as error:
+        raise UserError(str(error), f"See mer {command} --help") from None
+    config, task, data = cli.config, cli.model, cli.datamodule
+    assert isinstance(task, EmotionTask) and isinstance(data, EmotionData)
+    return Run(
+        run_folder(config.out),
+        task,
+        data,
+        cli.trainer,
+        cli.parser.dump(config, skip_none=True, skip_link_targets=True),
+        int(config.seed_everything),
+        Path(config.checkpoint) if config.checkpoint else None,
+        config.allow_module,
+    )
+
+
+def _cli(argv: Sequence[str], command: str) -> MerCLI:
+    return MerCLI(
         EmotionTask,
         EmotionData,
         args=list(argv),
+        trains=command not in ("validate", "test"),
         run=False,
         save_config_callback=None,  # RunFolder.record writes it
         seed_everything_default=0,
@@ -120,19 +158,12 @@ def parse(argv: Sequence[str], command: str) -> Run:
             "log_every_n_steps": 10,
             "gradient_clip_val": 1.0,
         },
-        parser_kwargs={"prog": f"mer {command}", "description": None, "default_env": False},
-    )
-    config, task, data = cli.config, cli.model, cli.datamodule
-    assert isinstance(task, EmotionTask) and isinstance(data, EmotionData)
-    return Run(
-        run_folder(config.out),
-        task,
-        data,
-        cli.trainer,
-        cli.parser.dump(config, skip_none=True, skip_link_targets=True),
-        int(config.seed_everything),
-        Path(config.checkpoint) if config.checkpoint else None,
-        config.allow_module,
+        parser_kwargs={
+            "prog": f"mer {command}",
+            "description": None,
+            "default_env": False,
+            "exit_on_error": False,  # one line instead of the whole usage
+        },
     )
 
 
@@ -151,12 +182,24 @@ def train(run: Run) -> Path:
     if trainer.is_global_zero:
         folder.record(run.config, {"seed": run.seed, "data": run.data.describe()})
     resume = folder.last
-    if resume is not None:
+    if resume is not None and trainer.is_global_zero:
         print(f"going on from {resume}")
         _keep_metrics(folder.path)
-    trainer.fit(run.task, run.data, ckpt_path=None if resume is None else str(resume), weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(run.task, run.data, ckpt_path=None if resume is None else str(resume), weights_only=True)
+    except RuntimeError as error:
+        if resume is None or "loading state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"{resume}: the interrupted run had another model", "Choose another --out, or delete the folder"
+        ) from None
+    except preemption.TimeIsUp:
+        trainer.strategy.barrier()  # loader processes and loggers have ended everywhere before SLURM terminates the job
+        if trainer.is_global_zero:
+            preemption.requeue()
+        raise
+    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
+        raise KeyboardInterrupt from None
     keeper = trainer.checkpoint_callback
     if isinstance(keeper, ModelCheckpoint) and keeper.monitor and keeper.best_model_path:
         best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
@@ -177,7 +220,8 @@ def train(run: Run) -> Path:
 
 def open_test(run: Run, command: str) -> dict[str, Scores]:
     """Score the test split with the model as it stands; counts the opening and writes one score file per task."""
-    run.folder.count_test_opening(command, run.data.describe())
+    if run.trainer.is_global_zero:
+        run.folder.count_test_opening(command, run.data.describe())
     run.trainer.test(run.task, run.data, verbose=False)
     scores = _scores(run, "test")
     for name, table in scores.items():
@@ -192,7 +236,8 @@ def fit(argv: list[str]) -> int:
     run = parse(argv, "fit")
     path = train(run)
     if run.trainer.is_global_zero:
-        print(f"model: {path}\nopen the test split with: mer test --config {run.folder.path / 'config.yaml'} --out {run.folder.path}")
+        folder = run.folder.path
+        print(f"model: {path}\nopen the test split with: mer test --config {folder / 'config.yaml'} --out {folder}")
     return 0
 
 
@@ -220,14 +265,17 @@ def _load(run: Run) -> None:
     for name, task in run.data.tasks.items():
         theirs = model.tasks.get(name)
         if theirs is None or theirs.space != task.space or theirs.level != task.level:
-            raise UserError(f"{path}: task {name!r} is not the one of {run.data.manifest.path}", "Use a fitting checkpoint")
+            raise UserError(
+                f"{path}: task {name!r} is not the one of {run.data.manifest.path}", "Use a fitting checkpoint"
+            )
     run.task.model = model
 
 
 def _scores(run: Run, split: str) -> dict[str, Scores]:
     clips = {clip.clip_id: clip for clip in run.data.manifest.clips}
     protocol = "; ".join(filter(None, (run.data.manifest.corpus.protocol, run.data.split.stamp)))
-    model = file_hash(run.folder.model) if run.folder.model.exists() else run.folder.path.name
+    weights = run.checkpoint or run.folder.model
+    model = file_hash(weights) if weights.exists() else run.folder.path.name
     return {
         name: predictions.scores(clips, protocol, run.data.fold, split, run.seed, model)
         for name, predictions in run.task.predictions.items()
@@ -267,11 +315,26 @@ def _list_skipped(data: EmotionData) -> None:
             print(f"  {clip_id}: {why}")
 
 
+_ADVICE = (
+    "does not have many workers",
+    "The number of training batches",
+    "Experiment logs directory",
+    "exists and is not empty",
+    "Found .* module.s. in eval mode",
+    "LeafSpec",
+    "No device id is provided",
+    "Checkpoint directory",
+    "LightningCLI's args parameter",
+    "Total length of",
+    "sync_dist=True",
+    "dataloader is not resumable",
+    "The `srun` command is available",
+)
+
+
 def _calm() -> None:
     """Silence advice of the libraries that a user of mer can do nothing about."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "pytorch_lightning.utilities.rank_zero"):
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for text in ("does not have many workers", "The number of training batches", "Experiment logs directory", "exists and is not empty",
-                 "Found .* module.s. in eval mode", "LeafSpec", "No device id is provided", "Checkpoint directory",
-                 "LightningCLI's args parameter"):  # fmt: skip
+    for text in _ADVICE:
         warnings.filterwarnings("ignore", message=f".*{text}.*")

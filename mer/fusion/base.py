@@ -47,7 +47,8 @@ class Fusion(Configured, nn.Module):
 
     The contract, held by tests for every module: padding changes nothing; in eval mode samples do not touch each other;
     an absent modality gets no gradient and weight 0; every trainable parameter is reached. All encoders run for every
-    batch, absent modalities included (masked), so that DDP finds no unused parameter.
+    batch, absent modalities included (masked), so that DDP finds no unused parameter; only a model whose tasks are all at
+    frame level leaves the pooling unused, and wants `trainer.strategy: ddp_find_unused_parameters_true`.
     """
 
     min_modalities: int = 1

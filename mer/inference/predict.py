@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,20 +31,26 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--start", type=float, default=0.0, help="seconds to begin at")
     parser.add_argument("--end", type=float, help="seconds to end at (default: end of the file)")
-    parser.add_argument("--window", type=float, help="seconds of a timeline window (default: what the encoders declare)")
+    parser.add_argument(
+        "--window", type=float, help="seconds of a timeline window (default: what the encoders declare)"
+    )
     parser.add_argument("--step", type=float, default=0.25, help="seconds between timeline windows")
     parser.add_argument("--input", action="append", default=[], metavar="MODALITY=FILE",
                         help="cached features of one clip, as in a manifest cell: au=features.npz#key[row]")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--skip-errors", action="store_true", help="list clips that cannot be read at the end and go on")
-    parser.add_argument("--allow-module", action="append", default=[], help="a module the checkpoint may name classes from")
+    parser.add_argument(
+        "--skip-errors", action="store_true", help="list clips that cannot be read at the end and go on"
+    )
+    parser.add_argument(
+        "--allow-module", action="append", default=[], help="a module the checkpoint may name classes from"
+    )
     options = parser.parse_args(argv)
     if options.checkpoint is None:
         raise UserError(
             "mer predict needs a trained model",
             "Pass --checkpoint RUN/model.safetensors; 'mer quickstart' or 'mer fit' writes one",
         )
-    if options.end is not None and options.end <= options.start or options.start < 0:
+    if (options.end is not None and options.end <= options.start) or options.start < 0:
         raise UserError("--start and --end do not enclose anything", "Use 0 <= start < end, in seconds")
     clips = _files(options.clips)
     inputs = _inputs(options.input, clips)
@@ -159,11 +166,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """A name for the results of each clip: its stem, numbered where two clips share it."""
-    seen: dict[str, int] = {}
-    names = []
+    names: list[str] = []
     for path in paths:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        names.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+        candidates = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
+        names.append(next(name for name in candidates if name not in names))
     return names
 
 
@@ -175,4 +181,3 @@ def _inputs(pairs: Sequence[str], clips: Sequence[Path]) -> dict[str, str]:
         if not modality or not reference:
             raise UserError(f"--input {modality}={reference}: not MODALITY=FILE", "Write e.g. au=features.npz#key[0]")
     return inputs
-

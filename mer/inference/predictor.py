@@ -121,11 +121,11 @@ class Predictor:
         else:
             clip = {n: np.nanmean(v, axis=0) for n, v in per_window.items() if self.tasks[n].level == "video"}
             clip_weights = {m: float(np.nanmean(w)) for m, w in weights.items()} if weights else None
-        curves = {m: self.windows.blend(spans, w[:, None], times)[:, 0] for m, w in weights.items()} if weights else None
+        curves = (
+            {m: self.windows.blend(spans, w[:, None], times)[:, 0] for m, w in weights.items()} if weights else None
+        )
         timelines = {
-            name: Timeline(
-                media.stem, name, self.tasks[name].space, times, curve, stop, curves, frames
-            )
+            name: Timeline(media.stem, name, self.tasks[name].space, times, curve, stop, curves, frames)
             for name, curve in self._curves(whole, per_window, spans, times).items()
         }
         return ClipResult(info, start, stop, clip, timelines, list(whole), absent, clip_weights, how)
@@ -144,7 +144,9 @@ class Predictor:
         for modality, spec in self.model.specs.items():
             inside = {"audio": info.has_audio, "video": info.has_video}.get(spec.kind, False)
             if modality in inputs:
-                whole[modality] = prepare(Path(), inputs[modality], spec, start, end)
+                # Cached rows without a rate divide the stretch, so its end must be known.
+                until = end if end is not None or spec.rate is not None else info.duration or None
+                whole[modality] = prepare(Path(), inputs[modality], spec, start, until)
             elif inside:
                 whole[modality] = prepare(media.parent, media.name, spec, start, end)
             else:
@@ -197,6 +199,9 @@ class Predictor:
                 for name in at_frames:
                     logits = at_times(prediction.frames[name], moments)[0]
                     curves[name][under] = probabilities(logits, self.tasks[name].space).cpu().numpy()
+            silent = np.isnan(self.windows.blend(spans, _filled(whole, spans), times)[:, 0])
+            for name in at_frames:
+                curves[name][silent] = np.nan
         return curves
 
     @torch.inference_mode()
@@ -204,7 +209,16 @@ class Predictor:
         inputs = {
             m: stack_samples([s.get(m) for s in samples], spec).to(self.device) for m, spec in self.model.specs.items()
         }
-        return self.model(inputs)
+        prediction: Prediction = self.model(inputs)
+        for name, logits in [*prediction.logits.items(), *((n, t.values) for n, t in prediction.frames.items())]:
+            if not bool(torch.isfinite(logits).all()):
+                raise UserError(f"the model answers {name!r} with numbers that are not finite", "Train it again")
+        return prediction
+
+
+def _filled(whole: Mapping[str, Sampled], spans: list[tuple[float, float]]) -> np.ndarray:
+    """(W, 1): 1 for a window that holds anything, else NaN."""
+    return np.array([[1.0 if any(between(s, *span) is not None for s in whole.values()) else np.nan] for span in spans])
 
 
 def _clock(media: Path, info: MediaInfo, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,9 @@ class SlidingWindow:
 
     def __post_init__(self) -> None:
         if not (0 < self.step <= self.duration):
-            raise UserError(f"windows of {self.duration:g} s every {self.step:g} s leave gaps", "Use 0 < step <= window")
+            raise UserError(
+                f"windows of {self.duration:g} s every {self.step:g} s leave gaps", "Use 0 < step <= window"
+            )
 
     def over(self, start: float, end: float) -> list[tuple[float, float]]:
         """Windows that cover [start, end); the last one ends at `end`. One shorter window where there is no room for two."""

@@ -35,7 +35,7 @@ def load(root: Path, reference: str, width: int | None) -> np.ndarray:
         float32 (T, width); a single vector has T = 1.
 
     Raises:
-        UserError: file, key or row does not exist, the array is not numeric, or its width differs.
+        UserError: file, key or row does not exist, the array is not numeric, or its width differs, or a value is not finite.
     """
     name, key, row = split_reference(reference)
     path = root / name
@@ -54,6 +54,12 @@ def load(root: Path, reference: str, width: int | None) -> np.ndarray:
         raise UserError(
             f"{root / reference}: {rows.shape[1]} columns where the encoder expects {width}",
             "Set the encoder's width to the number of columns",
+        )
+    broken = int((~np.isfinite(rows)).sum())
+    if broken:
+        raise UserError(
+            f"{root / reference}: {broken} of {rows.size} values are NaN or infinite",
+            "Repair the extraction; a silent 0 would be wrong",
         )
     return rows
 

@@ -1,0 +1,73 @@
+"""Every shipped config parses, builds its model, and names what it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import mer
+
+from mer.datasets.manifest import Corpus, write_manifest
+from mer.experiments import training
+from mer.labels import SPACES, Task
+from mer.shipped import shipped
+
+CONFIGS = sorted(shipped("configs").rglob("*.yaml"))
+SPACE = {"quickstart": "synthetic4.v1", "ravdess": "ravdess8.v1"}
+
+
+def corpus_of(config: Path) -> str:
+    return config.stem if config.parent == shipped("configs") else config.parent.name
+
+
+@pytest.fixture
+def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Rows of the right columns, without media."""
+    config: Path = request.getfixturevalue("config")
+    space = SPACES[SPACE[corpus_of(config)]]
+    Corpus("tiny", tmp_path, {"emotion": Task("emotion", space)}, "true").write(tmp_path / "corpus.yaml")
+    modalities = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["encoders"]
+    rows = [
+        {
+            "clip_id": f"c{i}",
+            "subject": f"s{i}",
+            "split": split,
+            "fold": i,
+            "emotion": space.names[0],
+            **dict.fromkeys(modalities, "x"),
+        }
+        for i, split in enumerate(("train", "train", "val", "test"))
+    ]
+    write_manifest(tmp_path / "manifest.csv", list(rows[0]), rows)
+    return tmp_path / "manifest.csv"
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def config(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_there_are_some() -> None:
+    assert {corpus_of(path) for path in CONFIGS} >= {"quickstart", "ravdess"}
+
+
+def test_it_parses(config: Path, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mer("fit", "--config", config, "--data.manifest", manifest, "--print_config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["manifest"] == str(manifest)
+
+
+def test_its_model_and_trainer_are_built(config: Path, manifest: Path, tmp_path: Path) -> None:
+    options = ["--data.manifest", str(manifest), "--out", str(tmp_path / "run"), "--trainer.accelerator", "cpu"]
+    run = training.parse(["--config", str(config), *options], "fit")
+    assert sum(p.numel() for p in run.task.model.parameters()) > 1000
+    assert set(run.task.model.specs) <= set(run.data.manifest.columns)
+    assert run.trainer.max_epochs
+
+
+def test_it_says_what_it_is_and_names_no_machine(config: Path) -> None:
+    text = config.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    manifest = Path(yaml.safe_load(text)["data"]["manifest"])
+    assert not manifest.is_absolute()
