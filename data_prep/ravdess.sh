@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# RAVDESS from the official download to a trained, scored model. Every step is skipped when its result is there, and a
+# RAVDESS from the unpacked download to a trained, scored model (sound alone: action units are not part of the download).
+# Every step is skipped when its result is there, and a
 # killed training goes on where it stopped: run the same line again.
 #
 #   bash data_prep/ravdess.sh ROOT [WORK]

@@ -57,9 +57,9 @@ def describe(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
         description = json.loads(text) if text else None
-    except (SafetensorError, OSError, ValueError, UnicodeDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a checkpoint of mer ({error})", _REMEDY) from None
-    if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
+    if not isinstance(description, dict) or not all(isinstance(description.get(k), dict) for k in ("model", "facts")):
         raise UserError(f"{path}: a safetensors file, but not a checkpoint of mer", _REMEDY)
     if description.get("schema") != SCHEMA:
         raise UserError(
@@ -99,7 +99,7 @@ def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, d
         if where in error.problem:
             raise
         raise UserError(f"{path}: {error.problem}", _REMEDY) from None
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: the description is damaged ({type(error).__name__}: {error})", _REMEDY) from None
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)

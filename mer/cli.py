@@ -38,6 +38,8 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Exit status 0 for success, 1 for a finding, 2 for a user's mistake, 130 for an interruption."""
+    if "" not in sys.path:
+        sys.path.append("")  # encoders and fusions of one's own, in the working directory; behind all that is installed
     remember_signals()  # first of all: a signal that comes during the imports must not kill the job
     argv = sys.argv[1:] if argv is None else argv
     named = f"mer {argv[0]}" if argv else "mer"

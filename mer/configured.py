@@ -92,6 +92,7 @@ def build(
         raise UserError(f"{where}: {path!r} is not a {base.__name__}", "The file is damaged or was not written by mer")
     try:
         return cls(**given, **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:  # wrong names or types, or sizes that torch cannot make
+    except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError, AssertionError) as error:
+        # Wrong names or types, or sizes that torch cannot make.
         message = f"{where}: {path} refuses its arguments ({error})"
         raise UserError(message, "Use the version that wrote the file") from None

@@ -17,9 +17,11 @@ class Loss(nn.Module):
 
     Attributes:
         kinds: the kinds of task it is made for.
+        needs_counts: `fit` must be called with the class counts of the training rows.
     """
 
     kinds: tuple[TaskKind, ...] = ("classes",)
+    needs_counts: bool = False
 
     def fit(self, counts: Sequence[float], rows: int) -> None:
         """Take the class counts of the training rows (`rows` labelled rows in all) into weights, before training."""
@@ -55,9 +57,6 @@ class CrossEntropy(Loss):
         adjust: strength of logit adjustment by the log prior (Menon et al., ICLR 2021); 0 for none, 1 for the paper's.
     """
 
-    weight: Tensor
-    log_prior: Tensor
-
     def __init__(
         self,
         label_smoothing: float = 0.0,
@@ -69,28 +68,25 @@ class CrossEntropy(Loss):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing {label_smoothing} is not in [0, 1)", "Use 0 to 0.2")
-        self.smoothing, self.balanced, self.clip, self.focal, self.adjust = (
-            label_smoothing,
-            balanced,
-            clip_weights,
-            focal,
-            adjust,
-        )
-        self.register_buffer("weight", torch.ones(()), persistent=False)
-        self.register_buffer("log_prior", torch.zeros(()), persistent=False)
+        self.smoothing, self.focal, self.adjust = label_smoothing, focal, adjust
+        self.balanced, self.clip = balanced, clip_weights
+        self.needs_counts = balanced or adjust != 0
+        # Plain tensors, not buffers: weight averaging copies the module before `fit` gives them their length.
+        self.weight = torch.ones(())
+        self.log_prior = torch.zeros(())
 
     def fit(self, counts: Sequence[float], rows: int) -> None:
         count = torch.tensor(counts, dtype=torch.float32).clamp(min=1)
         if self.balanced:
-            self.weight = (count.mean() / count).clamp(*self.clip).to(self.weight.device)
+            self.weight = (count.mean() / count).clamp(*self.clip)
         if self.adjust:
-            self.log_prior = (self.adjust * (count / count.sum()).log()).to(self.log_prior.device)
+            self.log_prior = self.adjust * (count / count.sum()).log()
 
     def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
-        log_p = F.log_softmax(logits + self.log_prior, dim=1)
+        log_p = F.log_softmax(logits + self.log_prior.to(logits.device), dim=1)
         goal = F.one_hot(target, logits.shape[1]).float()
         goal = goal * (1 - self.smoothing) + self.smoothing / logits.shape[1]
-        weight = self.weight.expand(logits.shape[1])
+        weight = self.weight.to(logits.device).expand(logits.shape[1])
         each = -goal * log_p * weight
         if self.focal:
             each = each * (1 - log_p.exp()).clamp(min=1e-6) ** self.focal
@@ -119,20 +115,22 @@ class BinaryCrossEntropy(Loss):
     """
 
     kinds = ("multilabel",)
-    weight: Tensor
 
     def __init__(self, balanced: bool = False, clip_weights: tuple[float, float] = (0.5, 5.0)):
         super().__init__()
         self.balanced, self.clip = balanced, clip_weights
-        self.register_buffer("weight", torch.ones(()), persistent=False)
+        self.needs_counts = balanced
+        self.weight = torch.ones(())
 
     def fit(self, counts: Sequence[float], rows: int) -> None:
         if self.balanced:
             positive = torch.tensor(counts, dtype=torch.float32)
-            self.weight = ((rows - positive) / positive.clamp(min=1)).clamp(*self.clip).to(self.weight.device)
+            self.weight = ((rows - positive) / positive.clamp(min=1)).clamp(*self.clip)
 
     def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.weight.expand(logits.shape[1]))
+        return F.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=self.weight.to(logits.device).expand(logits.shape[1])
+        )
 
 
 class CCCLoss(Loss):

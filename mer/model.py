@@ -30,12 +30,14 @@ class Prediction:
         frames: per frame-level task the logits as tokens (B, K, C) on the fusion's clock; `at_times` reads them.
         unimodal: per video-level task and modality (B, C), from auxiliary heads; empty without them.
         fused: the fusion's whole answer (weights, auxiliary losses).
+        seen: per modality (B,) bool, what the model was shown: what is there, less what modality dropout hid.
     """
 
     logits: dict[str, Tensor]
     frames: dict[str, Tokens]
     fused: Fused
     unimodal: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    seen: dict[str, Tensor] = field(default_factory=dict)
 
 
 class EmotionModel(nn.Module):
@@ -123,7 +125,7 @@ class EmotionModel(nn.Module):
             t: {m: head(fused.unimodal[m]) for m, head in heads.items() if m in fused.unimodal}  # type: ignore[operator]
             for t, heads in self.unimodal_heads.items()
         }
-        return Prediction(logits, frames, fused, unimodal)
+        return Prediction(logits, frames, fused, unimodal, {m: inputs[m].present for m in self.encoders})
 
     def describe(self) -> dict[str, Any]:
         """The plain configuration a checkpoint stores; `mer.checkpoint` rebuilds the model from it."""

@@ -69,6 +69,11 @@ class EmotionTask(pl.LightningModule):
                 f"model.losses or model.task_weights names the unknown task {name!r}", f"Use {', '.join(tasks)}"
             )
         for name, task in tasks.items():
+            if task.level == "frame" and _loss(self.losses[name]).needs_counts:
+                raise UserError(
+                    f"the loss of task {name!r} wants class counts, which are taken of video-level labels only",
+                    "Leave balanced and adjust off for a frame-level task",
+                )
             if task.space.kind not in _loss(self.losses[name]).kinds:
                 wrong = type(self.losses[name]).__name__
                 raise UserError(
@@ -173,7 +178,7 @@ class EmotionTask(pl.LightningModule):
             parts[name] = self.losses[name](logits, target)
             total = total + self.task_weights.get(name, 1.0) * parts[name]
             for modality, own in prediction.unimodal.get(name, {}).items():
-                seen = batch.inputs[modality].present
+                seen = prediction.seen[modality]
                 part = self.losses[name](own[seen], target[seen])
                 parts[f"{name}_{modality}"] = part
                 total = total + self.unimodal_weight / len(prediction.unimodal[name]) * part

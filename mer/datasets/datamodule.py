@@ -14,6 +14,7 @@ from mer.datasets.manifest import Manifest
 from mer.datasets.protocol import Split, split_clips
 from mer.errors import UserError
 from mer.labels import Task
+from mer.runs import file_hash
 from mer.tokens import InputSpec, Sampled
 
 
@@ -30,13 +31,13 @@ class EmotionData(pl.LightningDataModule):
         crop: seconds of the random stretch taken from each clip in training; None takes whole clips.
         keep_in_memory: decode each clip once and hold it (for corpora that fit).
         skip_errors: leave out clips that cannot be read and list them at the end.
-        seed: of order, stretches and inner split.
+        seed: of order, stretches and inner split; the command passes on `seed_everything`.
         specs: the encoders' input specs, where the module is used without a Trainer.
 
     Attributes:
         skipped: clips that were left out so far, and why.
 
-    The loader of test clips exists only inside `mer test`, `crossval` and `compare-fusions`.
+    The loader of test clips exists only inside `mer test`, `crossval` and `quickstart`.
     """
 
     def __init__(
@@ -185,10 +186,17 @@ class EmotionData(pl.LightningDataModule):
                     counts[name] = [c + v for c, v in zip(counts[name], label, strict=True)]
         return counts
 
+    @property
+    def rows(self) -> str:
+        """Hash of the manifest and its corpus.yaml: which rows, labels and folds."""
+        path = self.manifest.path
+        return "-".join(file_hash(file) for file in (path, path.parent / "corpus.yaml"))
+
     def describe(self) -> dict[str, Any]:
         """For the run folder: which rows were used."""
         return {
             "manifest": str(self.manifest.path),
+            "rows": self.rows,
             "corpus": self.manifest.corpus.name,
             "fold": self.fold,
             "clips": {name: len(getattr(self.split, name)) for name in ("train", "val", "test")},

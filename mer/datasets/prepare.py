@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mer.errors import UserError
 
-# One reader per corpus: a module with `prepare(root, out) -> number of clips`.
+# One reader per corpus: a module with `prepare(root, out, skip_errors) -> (clips, what was left out)`.
 READERS = {"ravdess": "mer.datasets.ravdess"}
 
 
@@ -20,6 +20,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for manifest.csv and corpus.yaml")
     parser.add_argument("--subjects", type=int, default=24, help="synthetic only: number of people")
     parser.add_argument("--seed", type=int, default=0, help="synthetic only")
+    parser.add_argument("--skip-errors", action="store_true", help="list recordings that cannot be read, and go on")
     options = parser.parse_args(argv)
     if options.corpus == "synthetic":
         from mer.datasets.synthetic import generate
@@ -29,6 +30,11 @@ def main(argv: list[str]) -> int:
         return 0
     if options.root is None:
         raise UserError(f"mer prepare {options.corpus} needs the recordings", "Pass their folder with --root")
-    count = importlib.import_module(READERS[options.corpus]).prepare(options.root, options.out)
+    reader = importlib.import_module(READERS[options.corpus])
+    count, left_out = reader.prepare(options.root, options.out, options.skip_errors)
     print(f"{options.out / 'manifest.csv'}: {count} clips")
-    return 0
+    if left_out:
+        print(f"{len(left_out)} recording(s) were left out:")
+        for name, why in left_out.items():
+            print(f"  {name}: {why}")
+    return 1 if left_out else 0

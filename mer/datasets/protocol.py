@@ -76,9 +76,15 @@ def guard(manifest: Manifest, seen: Sequence[Clip], test: Sequence[Clip]) -> str
             f" ({len(shared)} such subject(s)), but corpus.yaml declares subject_disjoint: true",
             "Move all clips of a subject to one side, or declare subject_disjoint: false",
         )
+    nameless = next((c for c in (*seen, *test) if not c.subject), None)
+    if nameless is not None and test and corpus.subject_disjoint == "true":
+        raise UserError(
+            f"{manifest.path}, line {nameless.row}: no subject, but corpus.yaml declares subject_disjoint: true",
+            "Fill in the subject of every clip, or declare subject_disjoint: unknown",
+        )
     if shared:
         stamp = f"{len(shared)} subject(s) occur in training and test"
-    elif test and not all(c.subject for c in (*seen, *test)) and corpus.subject_disjoint != "true":
+    elif test and nameless is not None:
         stamp = "subjects are not known for every clip, so an overlap cannot be excluded"
     else:
         return ""

@@ -71,15 +71,16 @@ class Performance:
         return cls(name, int(emotion) - 1, strength, statement[1], repetition[1], int(actor)), modality
 
 
-def prepare(root: Path, out: Path) -> int:
+def prepare(root: Path, out: Path, skip_errors: bool = False) -> tuple[int, dict[str, str]]:
     """Write `manifest.csv` and `corpus.yaml`.
 
     Args:
         root: the official download or the packaged form.
         out: folder of the two files.
+        skip_errors: leave out recordings that cannot be opened.
 
     Returns:
-        number of clips.
+        number of clips, and per recording that was left out the reason.
 
     Raises:
         UserError: the root is neither layout; files are missing or contradict their names.
@@ -94,17 +95,24 @@ def prepare(root: Path, out: Path) -> int:
             "Unpack Audio_Speech_Actors_01-24.zip or Video_Speech_Actor_*.zip there",
         )
     fold_of = {actor: fold for fold, actors in FOLDS.items() for actor in actors}
-    rows = []
+    rows, left_out = [], dict[str, str]()
     for p in tqdm(sorted(performances, key=lambda p: p.name), "ravdess", leave=False):
         if p.actor not in fold_of:
             raise UserError(f"{root}: actor {p.actor} of {p.name}", "RAVDESS has actors 1 to 24; rename the file")
         timed = p.media.get("video") or p.media["audio"]
+        try:
+            duration = probe(root / timed).duration
+        except UserError as error:
+            if not skip_errors:
+                raise UserError(error.problem, f"{error.remedy.rstrip('.')}, or pass --skip-errors") from None
+            left_out[p.name] = str(error)
+            continue
         rows.append(
             {
                 "clip_id": p.name,
                 "subject": f"{p.actor:02d}",
                 "start": "0",
-                "end": f"{probe(root / timed).duration:.6f}",
+                "end": f"{duration:.6f}",
                 "fold": fold_of[p.actor],
                 "emotion": SPACE.names[p.emotion],
                 "gender": "male" if p.actor % 2 else "female",
@@ -125,7 +133,7 @@ def prepare(root: Path, out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     corpus.write(out / "corpus.yaml")
     write_manifest(out / "manifest.csv", COLUMNS, rows)
-    return len(rows)
+    return len(rows), left_out
 
 
 def _official(root: Path) -> list[Performance]:
@@ -179,7 +187,10 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
         missing = {"clip", "audio", "actor", "emotion"} - set(reader.fieldnames or ())
         if missing:
             raise UserError(f"{path}: column(s) {', '.join(sorted(missing))} are missing", "Restore the file")
-        yield from enumerate(reader, start=2)
+        for line, row in enumerate(reader, start=2):
+            if None in row or None in row.values():
+                raise UserError(f"{path}, line {line}: more or fewer cells than the header", "Restore the file")
+            yield line, row
 
 
 def _action_units(root: Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from mer.attention import SelfAttention
 from mer.encoders.base import Encoder, column_statistics
+from mer.errors import UserError
 from mer.tokens import InputSpec, Sampled, Tokens
 
 
@@ -44,6 +45,10 @@ class FeatureEncoder(Encoder):
         clip: float = 5.0,
     ):
         super().__init__()
+        if width < 1 or dim < 1 or hidden < 1 or (rate is not None and rate <= 0):
+            raise UserError(
+                f"FeatureEncoder with width {width}, dim {dim}, hidden {hidden}, rate {rate}", "Use positive sizes"
+            )
         self.spec = InputSpec("features", rate=rate, width=width)
         self.dim, self.output_rate, self.noise, self.clip = dim, rate, noise, clip
         self.register_buffer("mean", torch.zeros(width))

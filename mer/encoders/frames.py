@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer.encoders.base import Encoder
+from mer.errors import UserError
 from mer.tokens import InputSpec, Sampled, Tokens
 
 
@@ -39,6 +40,10 @@ class FrameCNN(Encoder):
         window: float | None = 2.0,
     ):
         super().__init__()
+        if rate <= 0 or size >> len(channels) < 1:
+            raise UserError(
+                f"FrameCNN at {rate:g} Hz, {size} pixels halved {len(channels)} times", "Use a larger size or rate"
+            )
         # mean and std put pixels into [-1, 1]
         half = (0.5, 0.5, 0.5)
         self.spec = InputSpec("video", rate=rate, size=(size, size), mean=half, std=half, window=window)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mer.attention import SelfAttention
 from mer.encoders.base import Encoder, column_statistics
+from mer.errors import UserError
 from mer.media.spectrum import log_mel, mel_filterbank
 from mer.tokens import InputSpec, Sampled, Tokens, pool_time
 
@@ -31,7 +32,8 @@ class MelNet(Encoder):
         layers, heads: self-attention layers over the tokens and their heads; worth it with more than a few hundred clips.
         dropout: before the token layer and in the attention.
         trim: dB, see `InputSpec.trim`.
-        augment: strength of the training augmentations (tempo, pitch, gain, tilt, noise, masks); 0 switches them off.
+        augment: strength of the training augmentations (tempo, pitch, gain, tilt, noise, masks); 0 switches them off. Tempo
+            moves sound by up to 5 % of a clip against its spans, so a frame-level task on long clips wants less of it.
         window: seconds the predictor shows at once.
 
     Tokens: (B, T, dim) at rate / (hop * 2**halvings) Hz; 10 a second by default.
@@ -59,6 +61,11 @@ class MelNet(Encoder):
         window: float | None = 2.0,
     ):
         super().__init__()
+        if rate <= 0 or not 0 < hop <= n_fft or bands >> len(channels) < 1 or heads < 1:
+            raise UserError(
+                f"MelNet: rate {rate:g}, hop {hop}, n_fft {n_fft}, {bands} bands halved {len(channels)} times, {heads} heads",
+                "Use positive sizes, hop up to n_fft, and a band left after the last convolution",
+            )
         self.spec = InputSpec("audio", rate=rate, trim=trim, window=window)
         self.dim, self.hop, self.n_fft, self.augment = dim, hop, n_fft, augment
         self.stride = hop * 2**halvings

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
-import yaml
 
 from mer import checkpoint
 from mer.datasets.manifest import Manifest
 from mer.errors import UserError
 from mer.evaluation import Evaluation, Scores
-from mer.evaluation.summary import evaluate
+from mer.evaluation.summary import Baseline, evaluate, number
+from mer.experiments import recipe
 from mer.experiments.training import Run, open_test, parse, train, train_counts
 from mer.runs import RunFolder, environment, write_json, write_text
 
-_BESIDE_THE_POINT = ("data.manifest", "data.num_workers", "data.keep_in_memory")  # where and how fast, not what
 _METRICS = ("war", "uar", "macro_f1")
 
 
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
 
     results: dict[str, dict[str, Any]] = {}
     tables: dict[str, list[Scores]] = {}
-    counts: dict[str, dict[str, int]] = {}
+    majorities: dict[str, list[int]] = {}
     for fold in folds:
         run = _run(base, fold, options.out / f"fold{fold}")
         scores = _fold(run)
@@ -58,17 +59,28 @@ def main(argv: list[str]) -> int:
             evaluation = evaluate(table, train_counts=train_rows)
             results.setdefault(name, {}).setdefault("folds", {})[fold] = evaluation
             if train_rows:
-                total = counts.setdefault(name, dict.fromkeys(train_rows, 0))
-                counts[name] = {label: total[label] + count for label, count in train_rows.items()}
+                commonest = list(train_rows).index(max(train_rows, key=train_rows.__getitem__))
+                majorities.setdefault(name, []).extend([commonest] * len(table))
     for name, parts in tables.items():
         pooled = Scores.concat(parts)
         pooled.write(RunFolder(options.out).scores(name))
-        results[name]["pooled"] = evaluate(pooled, train_counts=counts.get(name))
+        results[name]["pooled"] = _pooled(pooled, majorities.get(name))
     write_json(options.out / "summary.json", _summary(results, manifest, base))
     text = "\n\n".join(_table(name, result) for name, result in results.items())
     write_text(options.out / "summary.txt", text + "\n")
     print(text)
     return 0
+
+
+def _pooled(scores: Scores, majority: list[int] | None) -> Evaluation:
+    """All folds together; each row's trivial answer is the majority of the training rows of its own fold."""
+    evaluation = evaluate(scores)
+    if majority is None:
+        return evaluation
+    trivial = evaluate(replace(scores, probabilities=np.eye(len(scores.space))[majority]), draws=1)
+    metrics = {name: metric.value for name, metric in trivial.metrics.items()}
+    rule = "always the commonest class of the training rows of the fold"
+    return replace(evaluation, baselines={"majority": Baseline(rule, metrics)})
 
 
 def _run(base: Sequence[str], fold: str, folder: Path) -> Run:
@@ -79,7 +91,7 @@ def _fold(run: Run) -> dict[str, Scores]:
     """Scores of one fold: read where they are there, else from the trained model, else from training it."""
     folder = run.folder
     if folder.model.exists():
-        _check_recipe(folder.path / "config.yaml", run.config)
+        recipe.check(folder.path, run.config, run.data.rows)
     done = {name: folder.scores(name) for name in run.data.tasks}
     if folder.model.exists() and all(path.exists() for path in done.values()):
         print(f"fold {run.data.fold}: already scored, {folder.path}")
@@ -93,37 +105,6 @@ def _fold(run: Run) -> dict[str, Scores]:
         pl.seed_everything(run.seed, verbose=False)
         train(run)
     return open_test(run, "crossval")
-
-
-def _check_recipe(recorded: Path, wanted: str) -> None:
-    """A finished fold counts only where it was trained as is asked now."""
-    if not recorded.is_file():
-        return
-    old, new = _recipe(recorded.read_text(encoding="utf-8")), _recipe(wanted)
-    different = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-    if different:
-        raise UserError(
-            f"{recorded.parent}: this fold was trained with another {different[0]}",
-            "Choose another --out, or delete it",
-        )
-
-
-def _recipe(config: str) -> dict[str, Any]:
-    """The keys of a resolved config that decide about the numbers, dotted."""
-    data = yaml.safe_load(config)
-    parts = {key: data.get(key) for key in ("seed_everything", "model", "data")}
-    parts["trainer"] = {"max_epochs": data["trainer"].get("max_epochs")}
-    flat: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        else:
-            flat[prefix] = value
-
-    walk("", parts)
-    return {key: flat[key] for key in flat if key not in _BESIDE_THE_POINT}
 
 
 def _summary(results: dict[str, dict[str, Any]], manifest: Manifest, arguments: Sequence[str]) -> dict[str, Any]:
@@ -176,16 +157,19 @@ def _table(name: str, result: dict[str, Any]) -> str:
     """Per fold and pooled: WAR, UAR, macro-F1 with intervals, and the majority baseline."""
     pooled: Evaluation = result["pooled"]
     metrics = [m for m in _METRICS if m in pooled.metrics] or list(pooled.metrics)[:3]
-    lines = [f"{name}: {'fold':<8}{'clips':>6}{'people':>8}  " + "".join(f"{m:<22}" for m in metrics) + "majority"]
+    lines = [
+        f"{name}: {'fold':<8}{'clips':>6}{'people':>8}  "
+        + "".join(f"{m:<22}" for m in metrics)
+        + next(iter(pooled.baselines))
+    ]
     indent = " " * (len(name) + 2)
     for fold, evaluation in [*result["folds"].items(), ("pooled", pooled)]:
         cells = "".join(f"{_cell(evaluation, m):<22}" for m in metrics)
         baseline = next(iter(evaluation.baselines.values()))
-        base = baseline.metrics.get(metrics[0])
-        trivial = "" if base is None else f"{100 * float(getattr(base, 'value', base)):.1f}"
+        trivial = number(baseline.metrics[metrics[0]], pooled.space)
         lines.append(f"{indent}{fold:<8}{evaluation.clips:>6}{evaluation.subjects:>8}  {cells}{trivial}")
     means = _means(result["folds"].values())
-    lines.append(f"{indent}{'mean':<22}  " + "".join(f"{100 * means[m]:<22.1f}" for m in metrics))
+    lines.append(f"{indent}{'mean':<22}  " + "".join(f"{number(means[m], pooled.space):<22}" for m in metrics))
     lines.append(
         f"{indent}[95 % interval; pooled: bootstrap over {pooled.unit}s; a fold with fewer than ten subjects: over clips,"
         " too narrow]"
@@ -194,7 +178,7 @@ def _table(name: str, result: dict[str, Any]) -> str:
 
 
 def _cell(evaluation: Evaluation, metric: str) -> str:
-    value = evaluation.metrics[metric]
+    value, space = evaluation.metrics[metric], evaluation.space
     if value.interval is None:
-        return f"{100 * value.value:.1f}"
-    return f"{100 * value.value:.1f} [{100 * value.interval.low:.1f}, {100 * value.interval.high:.1f}]"
+        return number(value.value, space)
+    return f"{number(value.value, space)} [{number(value.interval.low, space)}, {number(value.interval.high, space)}]"

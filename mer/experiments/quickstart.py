@@ -33,9 +33,8 @@ class Trained:
     """One trained and scored model."""
 
     name: str
-    folder: Path
-    scores: Scores
-    evaluation: Evaluation
+    scores: dict[str, Scores]
+    evaluations: dict[str, Evaluation]
 
 
 def main(argv: list[str]) -> int:
@@ -77,33 +76,38 @@ def main(argv: list[str]) -> int:
     write_result(out / "prediction", "interview", interview, result, predictor, environment())
     truth = read_segments(out / "corpus" / "interview_truth.csv")
     timeline = result.timelines["emotion"]
-    draw_timeline(timeline, out / "prediction" / "interview_timeline.png", truth, title="interview.mp4")
+    draw_timeline(timeline, out / "prediction" / "interview_emotion_timeline.png", truth, title="interview.mp4")
 
     print("4/4  report")
     notes = [
         "The corpus is drawn and sung by a program. The score says that the toolkit works, and nothing about people.",
         f"In {FAINT:.0%} of the clips both cues are too faint to tell, so nobody reaches 100 %.",
-        "Each modality alone is right half of the time at best: the face tells joyful or relieved from alarmed or sad, the"
-        " voice joyful or alarmed from relieved or sad.",
+        "Each modality alone gets half of the emotions right at best: the face tells joyful or relieved from alarmed or sad,"
+        " the voice joyful or alarmed from relieved or sad.",
     ]
     for single in alone:
-        test = paired_bootstrap(fused.scores, single.scores, "war")
+        test = paired_bootstrap(fused.scores["emotion"], single.scores["emotion"], "war")
         p_value = "" if test.p_value is None else f", p = {test.p_value:.3f}"
         notes.append(f"Face + voice against {single.name}: {100 * test.difference.value:+.1f} points WAR{p_value}.")
+    agreement = ", ".join(f"{m.name} {m.evaluations['agreement'].show('war')}" for m in (fused, *alone))
+    notes.append(
+        f"Whether face and voice agree is their exclusive-or, of which one alone says nothing. WAR: {agreement}."
+    )
     facts = environment()
-    write_json(out / "summary.json", {m.name: m.evaluation.to_dict() for m in (fused, *alone)})
+    summary = {m.name: {task: e.to_dict() for task, e in m.evaluations.items()} for m in (fused, *alone)}
+    write_json(out / "summary.json", summary)
     write_report(
         out / "report.html",
         title="mer quickstart",
-        evaluation=fused.evaluation,
+        evaluation=fused.evaluations["emotion"],
         intro="A model that joins a face and a voice, trained from scratch on a synthetic corpus and scored on people it has"
         " not seen.",
-        comparisons=[(m.name, m.evaluation) for m in (fused, *alone)] if alone else [],
+        comparisons=[(m.name, m.evaluations["emotion"]) for m in (fused, *alone)] if alone else [],
         timelines=[(timeline, truth)],
         curves=out / "metrics.csv",
         facts={
             "command": facts["command"],
-            "seed": fused.scores.seed[0],
+            "seed": fused.scores["emotion"].seed[0],
             "model": predictor.model_id,
             "test split opened": f"{_openings(out)} time(s)",
             **{f"version of {k}": v for k, v in facts["versions"].items()},
@@ -114,7 +118,8 @@ def main(argv: list[str]) -> int:
     )
     print()
     for model in (fused, *alone):
-        print(f"{model.name:<13} WAR {model.evaluation.show('war')}")
+        emotion, agree = (model.evaluations[task].show("war") for task in ("emotion", "agreement"))
+        print(f"{model.name:<13} WAR of emotion {emotion}, of agreement {agree}")
     print(f"\nreport      {out / 'report.html'}\nscores      {out / 'scores_emotion.csv'}")
     print(
         f"checkpoint  {out / 'model.safetensors'}\nconfig      {out / 'config.yaml'}\ntimeline    {out / 'prediction'}"
@@ -137,13 +142,15 @@ def _trained(name: str, folder: Path, corpus: Path, overrides: list[str]) -> Tra
     ]
     run = parse([*arguments, *overrides], "quickstart")
     done = run_folder(str(folder))
-    if not done.model.exists() or not done.scores("emotion").exists():
+    if not done.model.exists() or not all(done.scores(task).exists() for task in run.data.tasks):
         done.model.unlink(missing_ok=True)
         print(f"     {name}")
         train(run)
         open_test(run, "quickstart")
-    scores = Scores.read(done.scores("emotion"))
-    return Trained(name, folder, scores, evaluate(scores, train_counts=train_counts(run.data, "emotion")))
+    scores = {task: Scores.read(done.scores(task)) for task in run.data.tasks}
+    return Trained(
+        name, scores, {task: evaluate(s, train_counts=train_counts(run.data, task)) for task, s in scores.items()}
+    )
 
 
 def _single(modality: str) -> str:

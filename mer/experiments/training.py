@@ -7,7 +7,7 @@ import os
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mer.datasets.datamodule import EmotionData
 from mer.errors import UserError, need_extra
 from mer.evaluation import Scores
 from mer.evaluation.summary import evaluate
+from mer.experiments import recipe
 from mer.runs import RunFolder, file_hash, write_json
 from mer.task import EmotionTask
 
@@ -42,12 +43,14 @@ class MerCLI(LightningCLI):
         parser.add_argument(
             "--wandb", type=bool, default=False, help="log to Weights & Biases, too; WANDB_MODE=offline works"
         )
-        parser.add_argument(
-            "--checkpoint", type=str | None, default=None, help="model.safetensors (default: the run's)"
-        )
+        if not self.trains:
+            parser.add_argument(
+                "--checkpoint", type=str | None, default=None, help="model.safetensors (default: the run's)"
+            )
         parser.add_argument(
             "--allow_module", "--allow-module", nargs="+", default=[], help="modules a checkpoint may name classes from"
         )
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_same_seed)
         parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -71,6 +74,11 @@ class MerCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UserError(f"trainer: {error}", "Correct the keys under trainer") from None
+
+
+def _same_seed(seed: int | bool) -> int:
+    """One seed for weights, order, crops and inner split (`true`, Lightning's word for a random one, is 0 here)."""
+    return 0 if isinstance(seed, bool) else seed
 
 
 def run_folder(out: str | None) -> RunFolder:
@@ -123,8 +131,8 @@ def parse(argv: Sequence[str], command: str) -> Run:
     _calm()
     try:
         cli = _cli(argv, command)
-    except ArgumentError as error:
-        raise UserError(str(error), f"See mer {command} --help") from None
+    except (ArgumentError, ValueError, ArithmeticError, MisconfigurationException) as error:
+        raise UserError(str(error) or type(error).__name__, f"See mer {command} --help") from None
     config, task, data = cli.config, cli.model, cli.datamodule
     assert isinstance(task, EmotionTask) and isinstance(data, EmotionData)
     return Run(
@@ -133,8 +141,8 @@ def parse(argv: Sequence[str], command: str) -> Run:
         data,
         cli.trainer,
         cli.parser.dump(config, skip_none=True, skip_link_targets=True),
-        int(config.seed_everything),
-        Path(config.checkpoint) if config.checkpoint else None,
+        _same_seed(config.seed_everything),
+        Path(config.checkpoint) if config.get("checkpoint") else None,
         config.allow_module,
     )
 
@@ -152,6 +160,7 @@ def _cli(argv: Sequence[str], command: str) -> MerCLI:
         trainer_defaults={
             "logger": False,  # replaced by _loggers
             "enable_model_summary": False,
+            "devices": 1,  # several only when asked for: four GPUs are another batch size, and so another recipe
             # Our sampler deals clips out to the processes itself; in evaluation every process sees every clip.
             "use_distributed_sampler": False,
             "num_sanity_val_steps": 0,
@@ -179,6 +188,8 @@ def train(run: Run) -> Path:
     folder, trainer = run.folder, run.trainer
     if folder.model.exists():
         raise UserError(f"{folder.path}: this run is finished", "Choose another --out, or delete the folder")
+    if folder.last is not None:  # going on from other rows would train on what is tested
+        recipe.check(folder.path, run.config, run.data.rows, but=("trainer.max_epochs", "trainer.callbacks"))
     if trainer.is_global_zero:
         folder.record(run.config, {"seed": run.seed, "data": run.data.describe()})
     resume = folder.last
@@ -193,6 +204,8 @@ def train(run: Run) -> Path:
         raise UserError(
             f"{resume}: the interrupted run had another model", "Choose another --out, or delete the folder"
         ) from None
+    except MisconfigurationException as error:
+        raise UserError(str(error), "Correct the config") from None
     except preemption.TimeIsUp:
         trainer.strategy.barrier()  # loader processes and loggers have ended everywhere before SLURM terminates the job
         if trainer.is_global_zero:
@@ -202,13 +215,18 @@ def train(run: Run) -> Path:
         raise KeyboardInterrupt from None
     keeper = trainer.checkpoint_callback
     if isinstance(keeper, ModelCheckpoint) and keeper.monitor and keeper.best_model_path:
-        best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
-        run.task.load_state_dict(best["state_dict"])
+        run.task.load_state_dict(_saved(Path(keeper.best_model_path))["state_dict"])
+    elif folder.last is not None and (last := _saved(folder.last))["global_step"] == trainer.global_step:
+        # The same weights as in memory, but for a run that was cut off between its last step and here: Lightning then
+        # leaves the averaging out, and the file has it.
+        run.task.load_state_dict(last["state_dict"])
     if trainer.is_global_zero:
         facts = {
             "corpus": run.data.manifest.corpus.name,
             "licence": run.data.manifest.corpus.licence,
             "fold": run.data.fold,
+            "train_subjects": sorted({c.subject for c in (*run.data.split.train, *run.data.split.val) if c.subject}),
+            "rows": run.data.rows,
             "seed": run.seed,
             "epochs": trainer.current_epoch,
             "metrics": {k: round(float(v), 5) for k, v in trainer.callback_metrics.items()},
@@ -218,8 +236,19 @@ def train(run: Run) -> Path:
     return folder.model
 
 
+def _saved(path: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return saved
+
+
 def open_test(run: Run, command: str) -> dict[str, Scores]:
-    """Score the test split with the model as it stands; counts the opening and writes one score file per task."""
+    """Score the test split with the model as it stands; counts the opening and writes one score file per task.
+
+    Raises:
+        UserError: several processes; each would score everything and write over the others.
+    """
+    if run.trainer.world_size > 1:
+        raise UserError(f"mer {command} scores in one process", "Leave trainer.devices at 1; training may use several")
     if run.trainer.is_global_zero:
         run.folder.count_test_opening(command, run.data.describe())
     run.trainer.test(run.task, run.data, verbose=False)
@@ -261,7 +290,8 @@ def test(argv: list[str]) -> int:
 def _load(run: Run) -> None:
     """Put the weights of a checkpoint into the run; it brings its own architecture."""
     path = run.checkpoint or run.folder.model
-    model, _ = checkpoint.load(path, run.allow_modules)
+    model, description = checkpoint.load(path, run.allow_modules)
+    _check_people(run, path, description["facts"])
     for name, task in run.data.tasks.items():
         theirs = model.tasks.get(name)
         if theirs is None or theirs.space != task.space or theirs.level != task.level:
@@ -269,6 +299,24 @@ def _load(run: Run) -> None:
                 f"{path}: task {name!r} is not the one of {run.data.manifest.path}", "Use a fitting checkpoint"
             )
     run.task.model = model
+
+
+def _check_people(run: Run, path: Path, facts: dict[str, Any]) -> None:
+    """A model must not be scored on people it was trained on; where the corpus allows that, the result says so."""
+    corpus, split = run.data.manifest.corpus, run.data.split
+    if facts.get("corpus") != corpus.name:
+        return
+    shared = set(facts.get("train_subjects") or ()) & {c.subject for c in split.test}
+    if shared and corpus.subject_disjoint == "true":
+        raise UserError(
+            f"{path} was trained on {len(shared)} of the test subjects (fold {facts.get('fold')!r}), for example"
+            f" {sorted(shared)[0]!r}",
+            "Score it on the fold that it was not trained on",
+        )
+    if not shared and (facts.get("train_subjects") or facts.get("fold") == run.data.fold):
+        return
+    stamp = f"the model was trained on {len(shared) or 'perhaps some'} of the test subjects"
+    run.data.split = replace(split, stamp="; ".join(filter(None, (split.stamp, stamp))))
 
 
 def _scores(run: Run, split: str) -> dict[str, Scores]:

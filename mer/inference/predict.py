@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
             "mer predict needs a trained model",
             "Pass --checkpoint RUN/model.safetensors; 'mer quickstart' or 'mer fit' writes one",
         )
-    if (options.end is not None and options.end <= options.start) or options.start < 0:
+    end = math.inf if options.end is None else options.end
+    if not 0 <= options.start < end:  # NaN included
         raise UserError("--start and --end do not enclose anything", "Use 0 <= start < end, in seconds")
     clips = _files(options.clips)
     inputs = _inputs(options.input, clips)

@@ -34,7 +34,7 @@ def load(path: Path, rate: float, start: float = 0.0, end: float | None = None) 
             raise UserError(f"{path}: the file has no sound", "Leave the audio cell of this clip empty")
         stream = container.streams.audio[0]
         zero = media_zero(container)
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=hz)
+        resampler, layout = av.AudioResampler(format="flt", layout="mono", rate=hz), None
         try:
             for frame in container.decode(stream):
                 if first is None:
@@ -43,6 +43,11 @@ def load(path: Path, rate: float, start: float = 0.0, end: float | None = None) 
                     break
                 # The resampler keeps its own count; presentation times within the stream are not needed and may jump.
                 frame.pts = None
+                now = (frame.format.name, frame.layout.name, frame.sample_rate)
+                if layout not in (None, now):  # the stream changes in the middle; a resampler knows one format
+                    chunks += [out.to_ndarray()[0] for out in resampler.resample(None)]
+                    resampler = av.AudioResampler(format="flt", layout="mono", rate=hz)
+                layout = now
                 chunks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
             chunks += [out.to_ndarray()[0] for out in resampler.resample(None)]
         except av.error.FFmpegError:

@@ -126,3 +126,9 @@ def test_no_clip_is_on_two_sides() -> None:
         split: Split = split_clips(corpus("true", *people(8, fold=True)), fold, 0.25, 0)
         ids = [c.clip_id for c in (*split.train, *split.val, *split.test)]
         assert len(ids) == len(set(ids)) == 24
+
+
+def test_a_clip_without_a_subject_is_an_error_where_the_corpus_declares_them_disjoint() -> None:
+    with pytest.raises(UserError, match=r"m\.csv, line 3: no subject") as error:
+        split_clips(corpus("true", ("a", "train", ""), ("", "test", "")), None, 0.0, 0)
+    assert "subject_disjoint" in str(error.value)

@@ -105,7 +105,7 @@ class TestOfficialDownload:
         }
 
     def test_song_is_left_out(self, official: Path, tmp_path: Path) -> None:
-        assert ravdess.prepare(official, tmp_path / "out") == 4
+        assert ravdess.prepare(official, tmp_path / "out") == (4, {})
         assert "-02-0" not in "".join(c.clip_id[2:5] for c in Manifest.read(tmp_path / "out" / "manifest.csv").clips)
 
     def test_the_name_says_what_a_file_shows(self, official: Path, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ FILES = (
     "report.html", "summary.json", "config.yaml", "environment.json", "metrics.csv", "model.safetensors",
     "scores_emotion.csv", "test_openings.jsonl",
     "corpus/manifest.csv", "corpus/corpus.yaml", "corpus/interview.mp4",
-    "prediction/interview.json", "prediction/interview_frames.csv", "prediction/interview_timeline.png",
+    "prediction/interview.json",
+    "prediction/interview_emotion_frames.csv", "prediction/interview_emotion_timeline.png",
+    "prediction/interview_agreement_frames.csv", "prediction/interview_agreement_timeline.png",
 )  # fmt: skip
 
 
@@ -53,7 +55,7 @@ def test_the_model_reads_face_and_voice(run: Path) -> None:
 
 
 def test_the_timeline_has_a_row_for_every_frame_of_the_interview(run: Path) -> None:
-    lines = (run / "prediction" / "interview_frames.csv").read_text(encoding="utf-8").splitlines()
+    lines = (run / "prediction" / "interview_emotion_frames.csv").read_text(encoding="utf-8").splitlines()
     assert sum(not line.startswith("#") for line in lines) == 1 + 120  # 12 s at 10 frames per second
 
 
@@ -77,9 +79,14 @@ def test_fusion_beats_each_modality_alone_within_three_minutes(tmp_path: Path) -
     subprocess.run(command, check=True, cwd=Path(package.__file__).parent.parent)
     seconds = time.monotonic() - begun
     found = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
-    war = {name: entry["metrics"]["war"]["value"] for name, entry in found.items()}
-    assert war["face + voice"] > 0.85
-    assert war["face alone"] < 0.65
-    assert war["voice alone"] < 0.65
-    assert found["face + voice"]["subjects"] == 10
+    war = {
+        task: {name: entry[task]["metrics"]["war"]["value"] for name, entry in found.items()}
+        for task in ("emotion", "agreement")
+    }
+    assert war["emotion"]["face + voice"] > 0.85
+    assert war["agreement"]["face + voice"] > 0.85
+    for name in ("face alone", "voice alone"):
+        assert war["emotion"][name] < 0.65  # half of the emotion
+        assert war["agreement"][name] < 0.65  # chance is 0.5
+    assert found["face + voice"]["emotion"]["subjects"] == 10
     assert seconds < 180 or not idle

@@ -165,7 +165,7 @@ class TestInterruption:
         assert mer(*options) == 0
         (tmp_path / "model.safetensors").unlink()
         assert mer(*options, "--trainer.max_epochs=2", "--model.fusion=mer.fusion.Concat") == 2
-        assert "last.ckpt" in one_line(capsys.readouterr().err)
+        assert "another model.fusion" in one_line(capsys.readouterr().err)
 
 
 class TestOverrides:
