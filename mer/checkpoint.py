@@ -17,6 +17,7 @@ import mer
 from mer.configured import build
 from mer.encoders.base import Encoder
 from mer.errors import UserError
+from mer.files import draft_of
 from mer.fusion.base import Fusion
 from mer.labels import Task
 from mer.model import EmotionModel
@@ -36,13 +37,11 @@ def save(path: Path, model: EmotionModel, facts: Mapping[str, Any]) -> None:
     """
     description = {"schema": SCHEMA, "mer": mer.__version__, "model": model.describe(), "facts": dict(facts)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={_KEY: json.dumps(description)})
     umask = os.umask(0)
     os.umask(umask)
-    os.chmod(partial, 0o666 & ~umask)  # safetensors makes files that only their owner reads; colleagues want to, too
-    os.replace(partial, path)
+    with draft_of(path) as draft:
+        save_file(tensors, draft, metadata={_KEY: json.dumps(description)})
+        os.chmod(draft, 0o666 & ~umask)  # safetensors makes files that only their owner reads; colleagues want to, too
 
 
 def describe(path: Path) -> dict[str, Any]:

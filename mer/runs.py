@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import mer
+from mer.files import write_text
 
 _PACKAGES = ("torch", "numpy", "pytorch-lightning", "av", "safetensors", "jsonargparse")
 
@@ -122,11 +123,3 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

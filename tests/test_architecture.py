@@ -26,7 +26,16 @@ NEIGHBOURS = {
     ("mer.cli", "mer.experiments"), ("mer.experiments", "mer.runs"), ("mer.experiments", "mer.cli"),
 }  # fmt: skip
 # Names that any floor may use: they know nothing of the house.
-COMMON = {"mer", "mer.errors", "mer.configured", "mer.attention", "mer.shipped", "mer.preemption", "mer.runs"}
+COMMON = {
+    "mer",
+    "mer.errors",
+    "mer.configured",
+    "mer.files",
+    "mer.attention",
+    "mer.shipped",
+    "mer.preemption",
+    "mer.runs",
+}
 
 
 def modules() -> dict[str, Path]:

@@ -291,7 +291,7 @@ class TestWriting:
             raise OSError("no space left on device")
 
         monkeypatch.setattr(checkpoint, "save_file", full_disk)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(UserError, match="no space"):
             checkpoint.save(saved, tiny.model(seed=1), {})
         assert saved.read_bytes() == before
 

@@ -87,6 +87,10 @@ class EmotionData(pl.LightningDataModule):
         return self._specs
 
     def setup(self, stage: str) -> None:
+        model = getattr(getattr(self.trainer, "lightning_module", None), "model", None)
+        for name, encoder in getattr(model, "encoders", {}).items():
+            if encoder.batch_by_length and self.batch_size > 1:
+                raise UserError(f"the encoder {name!r} cannot mask padding", "Set data.batch_size to 1")
         for modality in self.specs:
             self.manifest.reference(self.manifest.clips[0], modality)  # a column that is missing is missing for all
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
@@ -202,6 +206,3 @@ class EmotionData(pl.LightningDataModule):
             "clips": {name: len(getattr(self.split, name)) for name in ("train", "val", "test")},
             "stamp": self.split.stamp,
         }
-
-
-__all__ = ["Batch", "EmotionData"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from mer.errors import UserError
-from mer.labels import LabelSpace, Task
+from mer.files import replacing, write_text
+from mer.labels import Task
 
 RESERVED = ("clip_id", "subject", "group", "start", "end", "split", "fold", "frame_labels")
 SPLITS = ("train", "val", "test")
@@ -76,7 +76,7 @@ class Corpus:
             "root": shown,
             "tasks": {name: task.to_dict() for name, task in self.tasks.items()},
         }
-        _replace(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+        write_text(path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
 
 
 @dataclass(frozen=True)
@@ -171,20 +171,10 @@ class Manifest:
 
 def write_manifest(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
     """Write manifest rows atomically: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path) as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _check_columns(path: Path, columns: Sequence[str], tasks: Iterable[Task]) -> None:
@@ -282,6 +272,3 @@ def read_frame_labels(
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not a readable CSV ({error})", "Save it as comma-separated UTF-8") from None
     return times, labels
-
-
-__all__ = ["Clip", "Corpus", "LabelSpace", "Manifest", "read_frame_labels", "write_manifest"]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,6 +24,7 @@ from numpy.random import Generator, default_rng
 from tqdm import tqdm
 
 from mer.errors import UserError
+from mer.files import write_text
 from mer.labels import SPACES
 
 EMOTION = SPACES["synthetic4.v1"]
@@ -199,7 +199,7 @@ def generate(
 
     out.mkdir(parents=True, exist_ok=True)
     manifest.unlink(missing_ok=True)
-    _write_text(corpus, description)
+    write_text(corpus, description)
     rows = []
     for clip in tqdm(clips, desc="synthetic corpus", unit="clip", disable=not progress):
         path = out / clip.file
@@ -557,14 +557,7 @@ def _corpus_yaml(wanted: Mapping[str, object], frame_level: bool) -> str:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    _write_text(path, text.getvalue())
-
-
-def _write_text(path: Path, text: str) -> None:
-    """All of it or nothing."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, text.getvalue())
 
 
 def _seed(*parts: int) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mer.errors import UserError
-from mer.evaluation.scores import Scores, replacing
+from mer.evaluation.scores import Scores
 from mer.evaluation.summary import Evaluation, evaluate
+from mer.files import replacing
 
 MIN_GROUP = 5
 

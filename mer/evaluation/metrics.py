@@ -19,7 +19,6 @@ FloatArray = NDArray[np.float64]
 Metric = Callable[[NDArray[Any]], FloatArray]
 
 LOWER_IS_BETTER = frozenset({"mae", "rmse"})
-MOMENTS = 7  # n, sum t, sum p, sum t^2, sum p^2, sum t p, sum |p - t|
 
 
 def confusion(target: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:

@@ -6,8 +6,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mer.errors import UserError
+from mer.files import replacing
 from mer.labels import LabelSpace
 
 SCHEMA_VERSION = 1
@@ -187,27 +187,6 @@ class Scores:
             raise UserError(f"{path} is not a score file (not UTF-8 text)", _REWRITE) from None
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror})", "Check the path and its permissions") from None
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
-    """A text file that takes its name only once it is complete.
-
-    Raises:
-        UserError: the folder cannot be made or written.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(draft, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})", "Choose another path, or make room") from None
-    finally:
-        with suppress(OSError):  # gone, or never made
-            draft.unlink()
 
 
 def _p_columns(space: LabelSpace) -> list[str]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from mer.errors import UserError
 from mer.evaluation import Evaluation, MetricValue
-from mer.evaluation.scores import replacing
 from mer.evaluation.summary import number
 from mer.evaluation.summary import title as metric_title
+from mer.files import write_text
 from mer.inference.timeline import Segment, Timeline, class_colours, clock, draw_timeline
 
 MOST_PANELS = 6
@@ -74,8 +74,7 @@ def write_report(
         _config(config) if config.strip() else "",
     ]
     body = "\n".join(part for part in parts if part)
-    with replacing(path) as file:
-        file.write(_PAGE.format(title=escape(title), style=_STYLE, body=body))
+    write_text(path, _PAGE.format(title=escape(title), style=_STYLE, body=body))
 
 
 def _header(title: str, intro: str, evaluation: Evaluation) -> str:

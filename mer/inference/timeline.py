@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer.errors import UserError
-from mer.evaluation.scores import replacing
+from mer.files import replacing
 from mer.labels import LabelSpace
 
 FloatArray = NDArray[np.float64]
