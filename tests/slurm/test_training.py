@@ -32,7 +32,7 @@ def test_two_processes_train_one_model_on_disjoint_clips(cluster: Cluster, tiny_
     assert [path.name for path in run.glob("metrics*.csv")] == ["metrics.csv"]
     assert (run / "config.yaml").exists()
     assert (run / "environment.json").exists()
-    assert _log(tmp_path, job).count("\nmodel: my run/model.safetensors") == 1
+    assert _log(tmp_path, job).count("model: my run/model.safetensors") == 1
     first, second = seen(run, 0), seen(run, 1)
     for epoch in (0, 1):
         assert len(first[epoch]) == len(second[epoch]) == TRAIN_CLIPS // 2
