@@ -35,7 +35,15 @@ def save(path: Path, model: EmotionModel, facts: Mapping[str, Any]) -> None:
         model: what to store; its `describe()` goes beside the tensors.
         facts: plain values about the training (corpus, licence, seed, versions, scores) for whoever opens the file.
     """
-    description = {"schema": SCHEMA, "mer": mer.__version__, "model": model.describe(), "facts": dict(facts)}
+    description = {
+        "schema": SCHEMA,
+        "mer": mer.__version__,
+        "model": model.describe(),
+        "inputs": {
+            m: spec.to_dict() for m, spec in model.specs.items()
+        },  # for readers; loading takes the encoders' own
+        "facts": dict(facts),
+    }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     umask = os.umask(0)
     os.umask(umask)

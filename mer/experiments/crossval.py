@@ -18,7 +18,8 @@ from mer.evaluation import Evaluation, Scores
 from mer.evaluation.summary import Baseline, evaluate, number
 from mer.experiments import recipe
 from mer.experiments.training import Run, open_test, parse, train, train_counts
-from mer.runs import RunFolder, environment, write_json, write_text
+from mer.files import write_text
+from mer.runs import RunFolder, environment, write_json
 
 _METRICS = ("war", "uar", "macro_f1")
 
