@@ -15,7 +15,8 @@ from mer.errors import UserError
 from mer.fusion.base import Fused, Fusion
 from mer.heads import MLPHead
 from mer.labels import Task
-from mer.tokens import InputSpec, Sampled, Tokens
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens
 
 HeadFactory = Callable[[int, int], nn.Module]
 FusionFactory = Callable[[Mapping[str, int]], Fusion]

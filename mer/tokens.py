@@ -1,4 +1,4 @@
-"""What travels through the toolkit: `InputSpec` says how to prepare media, `Sampled` is that, `Tokens` are encoded.
+"""What travels through the toolkit: `Sampled` is media prepared as an `InputSpec` says, `Tokens` are encoded.
 
 Time is media time in seconds, kept as float32 `spans` (start, end) whatever the dtype of the values. Padding is on the
 right only and is False in the mask; a modality that a sample lacks has an all-False mask. Nothing downstream looks at a
@@ -8,52 +8,13 @@ padded value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Kind = Literal["audio", "video", "features"]
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What an encoder wants to be fed; the only description of preprocessing anywhere.
-
-    Attributes:
-        kind: `audio` (mono waveform in [-1, 1]), `video` (RGB frames) or `features` (cached rows).
-        rate: Hz. Samples per second of a waveform; frames per second of a video; rows per second of a feature sequence
-            (None: one row stands for the whole clip, or rows divide the clip evenly).
-        size: (height, width) of a frame in pixels.
-        mean, std: per channel of a frame scaled to [0, 1]; the encoder subtracts and divides.
-        crop: `center` cuts the largest centred square before resizing, `none` squeezes the whole picture.
-        width: number of columns of a feature row.
-        trim: dB; sound at both ends that is this much weaker than the loudest 25 ms is left out (None keeps it).
-        window: seconds the encoder likes to see at once; the predictor slides windows of this length.
-    """
-
-    kind: Kind
-    rate: float | None = None
-    size: tuple[int, int] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    crop: Literal["center", "none"] = "center"
-    width: int | None = None
-    trim: float | None = None
-    window: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    def item_shape(self) -> tuple[int, ...]:
-        """Shape of one element along N: () for a waveform, (3, H, W) for a frame, (width,) for a feature row."""
-        if self.kind == "video":
-            assert self.size is not None
-            return (3, *self.size)
-        return (self.width,) if self.kind == "features" and self.width else ()
-
+from mer.spec import InputSpec
 
 _Stream = TypeVar("_Stream", bound="_TimedBatch")
 

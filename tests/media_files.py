@@ -8,6 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from mer.errors import UserError
+from mer.media.reading import read
+from mer.spec import InputSpec
+
 RATE = 16000
 
 
@@ -78,3 +82,19 @@ def not_media(folder: Path) -> dict[str, Path]:
     (folder / "text.mp4").write_text("this was a README\n" * 20, encoding="utf-8")
     (folder / "empty.mp4").write_bytes(b"")
     return {name: folder / f"{name}.mp4" for name in ("text", "empty", "missing")}
+
+
+def load(
+    path: Path,
+    rate: float,
+    size: tuple[int, int],
+    crop: str = "center",
+    start: float = 0.0,
+    end: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (K, 3, H, W) at a rate and their spans (K, 2), read in this process."""
+    spec = InputSpec("video", rate=rate, size=size, crop=crop)
+    stream = read(path.parent, {"video": path.name}, {"video": spec}, start, end)["video"]
+    if isinstance(stream, UserError):
+        raise stream
+    return stream.values, stream.spans

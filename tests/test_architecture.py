@@ -33,6 +33,7 @@ COMMON = {
     "mer.files",
     "mer.attention",
     "mer.shipped",
+    "mer.spec",
     "mer.preemption",
     "mer.runs",
 }

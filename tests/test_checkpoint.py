@@ -28,7 +28,8 @@ from mer.fusion import AttentionPool, Concat, Fusion
 from mer.heads import LinearHead, MLPHead
 from mer.labels import LabelSpace, Task
 from mer.model import EmotionModel, Prediction
-from mer.tokens import InputSpec, Sampled
+from mer.spec import InputSpec
+from mer.tokens import Sampled
 
 TASKS = {
     "emotion": tiny.EMOTION,

@@ -18,8 +18,9 @@ from mer.errors import UserError
 from mer.fusion import AttentionPool, Concat
 from mer.labels import LabelSpace, Task
 from mer.losses import MSE, CrossEntropy, Focal
+from mer.spec import InputSpec
 from mer.task import EmotionTask
-from mer.tokens import InputSpec, Sampled, Tokens
+from mer.tokens import Sampled, Tokens
 
 MOOD = Task("mood", LabelSpace("mood.v1", ("sad", "glad")))
 SIGNS = Task("signs", LabelSpace("signs.v1", ("a", "b"), "multilabel"))

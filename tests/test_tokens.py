@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer.tokens import InputSpec, Sampled, Tokens, align, at_times, pool_time, regular_clock, stack_samples
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens, align, at_times, pool_time, regular_clock, stack_samples
 
 NAN = float("nan")
 

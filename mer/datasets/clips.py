@@ -18,8 +18,9 @@ from tqdm import tqdm
 from mer.datasets.manifest import Clip, Manifest, read_frame_labels
 from mer.errors import UserError
 from mer.labels import Task
-from mer.media import prepare
-from mer.tokens import InputSpec, Sampled, stack_samples
+from mer.media.prepare import prepare_all
+from mer.spec import InputSpec
+from mer.tokens import Sampled, stack_samples
 
 MISSING_CLASS = -1
 
@@ -91,13 +92,21 @@ class MediaMemory:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str, float, float | None, InputSpec], Sampled] = {}
 
-    def get(self, manifest: Manifest, clip: Clip, reference: str, spec: InputSpec, keep: bool) -> Sampled:
-        key = (str(manifest.corpus.root), reference, clip.start, clip.end, spec)
-        found = self._kept.get(key)
-        if found is None:
-            found = prepare(manifest.corpus.root, reference, spec, clip.start, clip.end)
+    def get(
+        self, manifest: Manifest, clip: Clip, references: Mapping[str, str], specs: Mapping[str, InputSpec], keep: bool
+    ) -> dict[str, Sampled]:
+        """Each modality of a clip; those that are not kept yet are read together, so that a file is decoded once."""
+        root = manifest.corpus.root
+        keys = {m: (str(root), references[m], clip.start, clip.end, specs[m]) for m in references}
+        found = {m: self._kept[key] for m, key in keys.items() if key in self._kept}
+        rest = {m: r for m, r in references.items() if m not in found}
+        read = prepare_all(root, rest, {m: specs[m] for m in rest}, clip.start, clip.end) if rest else {}
+        for modality, result in read.items():
+            if isinstance(result, UserError):
+                raise result
+            found[modality] = result
             if keep:
-                self._kept[key] = found
+                self._kept[keys[modality]] = result
         return found
 
 
@@ -144,12 +153,9 @@ class ClipDataset(Dataset[Item | Skipped]):
 
     def read(self, clip: Clip) -> Item:
         """Prepare one whole clip."""
-        inputs: dict[str, Sampled | None] = {}
-        for modality, spec in self.specs.items():
-            reference = self.manifest.reference(clip, modality)
-            inputs[modality] = (
-                None if reference is None else _MEMORY.get(self.manifest, clip, reference, spec, self.keep)
-            )
+        references = {m: cell for m in self.specs if (cell := self.manifest.reference(clip, m)) is not None}
+        found = _MEMORY.get(self.manifest, clip, references, self.specs, self.keep)
+        inputs: dict[str, Sampled | None] = {m: found.get(m) for m in self.specs}
         if all(value is None for value in inputs.values()):
             raise UserError(f"no media in {', '.join(inputs)}", "Fill in at least one of the columns")
         if clip.end is None:

@@ -15,7 +15,8 @@ from mer.datasets.protocol import Split, split_clips
 from mer.errors import UserError
 from mer.labels import Task
 from mer.runs import file_hash
-from mer.tokens import InputSpec, Sampled
+from mer.spec import InputSpec
+from mer.tokens import Sampled
 
 
 class EmotionData(pl.LightningDataModule):

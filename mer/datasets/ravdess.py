@@ -26,7 +26,7 @@ from tqdm import tqdm
 from mer.datasets.manifest import Corpus, write_manifest
 from mer.errors import UserError
 from mer.labels import SPACES, Task
-from mer.media import probe
+from mer.media.probe import probe
 
 SPACE = SPACES["ravdess8.v1"]
 FOLDS = {

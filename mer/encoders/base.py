@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mer.configured import Configured
-from mer.tokens import InputSpec, Sampled, Tokens
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens
 
 
 class Encoder(Configured, nn.Module):

@@ -10,7 +10,8 @@ from torch import nn
 from mer.attention import SelfAttention
 from mer.encoders.base import Encoder, column_statistics
 from mer.errors import UserError
-from mer.tokens import InputSpec, Sampled, Tokens
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens
 
 
 class FeatureEncoder(Encoder):

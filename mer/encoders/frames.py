@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mer.encoders.base import Encoder
 from mer.errors import UserError
-from mer.tokens import InputSpec, Sampled, Tokens
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens
 
 
 class FrameCNN(Encoder):

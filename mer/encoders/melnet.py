@@ -12,7 +12,8 @@ from mer.attention import SelfAttention
 from mer.encoders.base import Encoder, column_statistics
 from mer.errors import UserError
 from mer.media.spectrum import log_mel, mel_filterbank
-from mer.tokens import InputSpec, Sampled, Tokens, pool_time
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens, pool_time
 
 
 class MelNet(Encoder):

@@ -15,7 +15,8 @@ from mer.errors import UserError
 from mer.inference.timeline import Timeline
 from mer.inference.windows import SlidingWindow
 from mer.labels import Task
-from mer.media import MediaInfo, prepare, probe
+from mer.media.prepare import prepare
+from mer.media.probe import MediaInfo, probe
 from mer.media.video import presentation_times
 from mer.model import Prediction
 from mer.predictions import probabilities

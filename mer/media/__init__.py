@@ -1,6 +1,5 @@
-"""Files to arrays with presentation times. `prepare` is the one door: an encoder's `InputSpec` in, `Sampled` out."""
+"""Files to arrays with presentation times. `mer.media.prepare` is the one door: an `InputSpec` in, `Sampled` out.
 
-from mer.media.prepare import prepare
-from mer.media.probe import MediaInfo, probe
-
-__all__ = ["MediaInfo", "prepare", "probe"]
+Decoding happens in a child process (`guard`, `child`), which imports this room and therefore no torch: only `prepare` and
+`spectrum` do.
+"""

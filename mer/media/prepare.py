@@ -1,15 +1,19 @@
-"""One clip of one modality, prepared exactly as its encoder asks; training, validation and prediction all come here."""
+"""One clip, prepared exactly as its encoders ask; training, extraction and prediction all come here."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mer.errors import UserError
-from mer.media import audio, features, video
-from mer.tokens import InputSpec, Sampled
+from mer.media import features
+from mer.media.guard import guarded
+from mer.media.stream import Stream, steady
+from mer.spec import InputSpec
+from mer.tokens import Sampled
 
 
 def prepare(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: float | None = None) -> Sampled:
@@ -22,43 +26,76 @@ def prepare(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end
         start, end: seconds of media time, half-open; end None is the end of the file.
 
     Returns:
-        `Sampled` with B = 1 and every element real.
+        `Sampled` with B = 1. Every element is real, unless nothing was found (no face in the clip): then one element with
+        mask False, an absent modality.
 
     Raises:
-        UserError: the file is missing, damaged, or has nothing of this kind.
+        UserError: the file is missing, damaged, kills or hangs the decoder, or has nothing of this kind.
     """
-    if spec.kind == "audio":
-        assert spec.rate is not None
-        wave = audio.load(root / reference, spec.rate, start, end)
-        first, last = (0, len(wave)) if spec.trim is None else audio.voiced(wave, spec.rate, spec.trim)
-        heard = _steady(last - first, spec.rate, start + first / spec.rate)
-        return _sampled(torch.from_numpy(wave[first:last]), heard)
-    if spec.kind == "video":
-        assert spec.rate is not None
-        assert spec.size is not None
-        frames, spans = video.load(root / reference, spec.rate, spec.size, spec.crop, start, end)
-        return _sampled(torch.from_numpy(frames), torch.from_numpy(spans))
-    if spec.kind == "features":
-        rows = torch.from_numpy(features.load(root, reference, spec.width))
-        return _cut(rows, spec.rate, start, end, reference)
-    raise UserError(f"unknown kind of input {spec.kind!r}", "Use audio, video or features")
+    result = prepare_all(root, {"it": reference}, {"it": spec}, start, end)["it"]
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
-def _sampled(values: torch.Tensor, spans: torch.Tensor) -> Sampled:
-    return Sampled(values[None], torch.ones((1, len(values)), dtype=torch.bool), spans[None])
+def prepare_all(
+    root: Path,
+    references: Mapping[str, str],
+    specs: Mapping[str, InputSpec],
+    start: float = 0.0,
+    end: float | None = None,
+    seed: int | None = None,
+) -> dict[str, Sampled | UserError]:
+    """Read several modalities of one clip; a file that several of them share is decoded once.
+
+    Args:
+        root, start, end: as for `prepare`.
+        references, specs: per modality.
+        seed: in training, of the random places of `InputSpec.segments`.
+
+    Returns:
+        per modality its `Sampled`, or why there is none.
+    """
+    prepared: dict[str, Sampled | UserError] = {}
+    media = {m: s for m, s in specs.items() if s.kind != "features" and s.backend != "file"}
+    for modality, spec in specs.items():
+        if modality not in media:
+            try:
+                prepared[modality] = _sampled(_from_file(root, references[modality], spec, start, end))
+            except UserError as error:
+                prepared[modality] = error
+    if media:
+        streams = guarded(root, {m: references[m] for m in media}, media, start, end, seed)
+        prepared |= {m: s if isinstance(s, UserError) else _sampled(s) for m, s in streams.items()}
+    return {modality: prepared[modality] for modality in specs}
 
 
-def _steady(count: int, rate: float, start: float) -> torch.Tensor:
-    """(count, 2) float32 spans of equal length; computed in float64, as late samples of long files need it."""
-    edges = start + np.arange(count + 1, dtype=np.float64) / rate
-    return torch.from_numpy(np.stack([edges[:-1], edges[1:]], axis=1).astype(np.float32))
+def _from_file(root: Path, reference: str, spec: InputSpec, start: float, end: float | None) -> Stream:
+    """Rows, skeletons or gaze that somebody else extracted."""
+    if spec.kind == "pose":
+        from mer.media import skeleton_files
+
+        return skeleton_files.load(root, reference, spec, start, end)
+    if spec.kind == "eye":
+        from mer.media import gaze_files
+
+        return gaze_files.load(root, reference, spec, start, end)
+    return _cut(features.load(root, reference, spec.width), spec.rate, start, end, reference)
 
 
-def _cut(rows: torch.Tensor, rate: float | None, start: float, end: float | None, reference: str) -> Sampled:
+def _sampled(stream: Stream) -> Sampled:
+    if not len(stream):
+        values = torch.zeros((1, 1, *stream.values.shape[1:]), dtype=torch.from_numpy(stream.values).dtype)
+        return Sampled(values, torch.zeros((1, 1), dtype=torch.bool), torch.zeros((1, 1, 2)))
+    mask = torch.ones((1, len(stream)), dtype=torch.bool)
+    return Sampled(torch.from_numpy(stream.values)[None], mask, torch.from_numpy(stream.spans)[None])
+
+
+def _cut(rows: np.ndarray, rate: float | None, start: float, end: float | None, reference: str) -> Stream:
     """Feature rows with their spans: by rate where one is declared, else the rows divide the clip evenly."""
     if rate is None:
         stop = end if end is not None and end > start else start + len(rows)
-        return _sampled(rows, _steady(len(rows), len(rows) / (stop - start), start))
+        return Stream(rows, steady(len(rows), len(rows) / (stop - start), start))
     first = round(start * rate)
     last = len(rows) if end is None else min(len(rows), max(first + 1, round(end * rate)))
     if first >= last:
@@ -66,4 +103,4 @@ def _cut(rows: torch.Tensor, rate: float | None, start: float, end: float | None
             f"{reference}: {len(rows)} rows at {rate:g} Hz hold nothing from {start:g} s",
             "Check 'start', or the rate of the encoder",
         )
-    return _sampled(rows[first:last], _steady(last - first, rate, first / rate))
+    return Stream(rows[first:last], steady(last - first, rate, first / rate))

@@ -1,8 +1,7 @@
-"""Frames of a video with their presentation times, decoded in order: the one way that is exact on every file."""
+"""Frames of a video in order of display, each with its presentation time."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import av
 import numpy as np
 
 from mer.errors import UserError
+from mer.media.frame import Frame
 from mer.media.probe import media_zero, opened, pictures
+from mer.media.pulse import pulse
 
 
 def presentation_times(path: Path) -> np.ndarray:
@@ -24,49 +25,29 @@ def presentation_times(path: Path) -> np.ndarray:
     return np.asarray([time for time, _ in _decoded(path)], np.float64)
 
 
-def load(
-    path: Path,
-    rate: float,
-    size: tuple[int, int],
-    crop: str = "center",
-    start: float = 0.0,
-    end: float | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames at a fixed rate: each tick shows the frame that a player would show at its middle.
+def frames(path: Path, start: float = 0.0, end: float | None = None) -> Iterator[Frame]:
+    """Every frame that is shown at some moment of [start, end), in order of display, one in memory at a time.
 
     Args:
         path: any file PyAV reads.
-        rate: ticks per second, counted from `start`.
-        size: (height, width) of the result.
-        crop: `center` cuts the largest centred square first, `none` squeezes.
         start, end: seconds of media time, half-open; end None is the end of the picture.
 
-    Returns:
-        frames (K, 3, H, W) uint8 RGB and spans (K, 2) float32 seconds.
+    A frame is shown until the next one replaces it; the last one for its own duration. A damaged tail ends the stream.
 
     Raises:
-        UserError: no picture in the file, or none in the stretch asked for.
+        UserError: the file is missing, not media, or has no picture.
     """
-    ticks: list[np.ndarray] = []
     limit = float("inf") if end is None else end
-    shown: av.VideoFrame | None = None
-    for frame, time, until in _shown(path):
+    held: tuple[int, float, av.VideoFrame] | None = None
+    for index, (time, picture) in enumerate(_decoded(path)):
+        pulse()
+        if held is not None and time > start:
+            yield Frame(held[2], held[0], held[1], time)
         if time >= limit:
-            break
-        if until > start:
-            shown = frame
-        # Tick k belongs to the frame where (k + 0.5) / rate < until - start; a tie goes to the next frame.
-        count = math.ceil((min(until, limit) - start) * rate - 0.5 - 1e-6) - len(ticks)
-        if count > 0:
-            ticks += [_picture(frame, size, crop)] * count
-    if shown is not None and not ticks:  # the stretch is shorter than half a tick
-        ticks.append(_picture(shown, size, crop))
-    if not ticks:
-        stretch = f"between {start:g} s and {'the end' if end is None else f'{end:g} s'}"
-        raise UserError(f"{path}: no frame could be decoded {stretch}", "Check 'start' and 'end', or convert the file")
-    begin = start + np.arange(len(ticks)) / rate
-    spans = np.stack([begin, begin + 1.0 / rate], axis=1)
-    return np.stack(ticks), np.minimum(spans, max(limit, begin[-1] + 1e-3)).astype(np.float32)
+            return
+        held = index, time, picture
+    if held is not None and held[1] + _duration(held[2]) > start:
+        yield Frame(held[2], held[0], held[1], held[1] + _duration(held[2]))
 
 
 def _video(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -74,17 +55,6 @@ def _video(container: av.container.InputContainer, path: Path) -> av.VideoStream
     if stream is None:
         raise UserError(f"{path}: the file has no picture", "Leave the video cell of this clip empty")
     return stream
-
-
-def _shown(path: Path) -> Iterator[tuple[av.VideoFrame, float, float]]:
-    """(frame, seconds, seconds when the next one replaces it) in display order; the last one lasts its own duration."""
-    held: tuple[float, av.VideoFrame] | None = None
-    for time, frame in _decoded(path):
-        if held is not None:
-            yield held[1], held[0], time
-        held = time, frame
-    if held is not None:
-        yield held[1], held[0], held[0] + _duration(held[1])
 
 
 def _decoded(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
@@ -107,21 +77,3 @@ def _duration(frame: av.VideoFrame) -> float:
     if frame.duration and frame.time_base:
         return float(frame.duration * frame.time_base)
     return 0.04
-
-
-def _picture(frame: av.VideoFrame, size: tuple[int, int], crop: str) -> np.ndarray:
-    """One frame as (3, H, W) uint8, upright, cropped and resized."""
-    height, width = size
-    turned = frame.rotation % 180 != 0
-    if crop == "center":
-        # Resize so that the short side fits, then cut: the scaler works on the small picture only.
-        scale = max((height if not turned else width) / frame.height, (width if not turned else height) / frame.width)
-        inner = (max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
-    else:
-        inner = (width, height) if turned else (height, width)
-    small = frame.reformat(width=inner[1], height=inner[0], format="rgb24", interpolation="AREA").to_ndarray()
-    if frame.rotation:
-        small = np.rot90(small, round(frame.rotation / 90))
-    top, left = (small.shape[0] - height) // 2, (small.shape[1] - width) // 2
-    cut = small[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
-    return np.ascontiguousarray(cut.transpose(2, 0, 1))

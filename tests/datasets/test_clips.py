@@ -14,8 +14,8 @@ from media_files import grey, tone, write
 from mer.datasets.clips import Batch, ClipDataset, Collate, Item, ShuffledClips, Skipped
 from mer.datasets.manifest import Clip, Corpus, Manifest
 from mer.labels import LabelSpace, Task
-from mer.media import prepare
-from mer.tokens import InputSpec
+from mer.media.prepare import prepare_all
+from mer.spec import InputSpec
 
 EMOTION = Task("emotion", LabelSpace("mood.v1", ("sad", "glad")))
 VALENCE = Task("valence", LabelSpace("va.v1", ("valence", "arousal"), "continuous"))
@@ -105,7 +105,7 @@ class TestWholeClips:
 
     def test_media_are_decoded_once_where_they_are_kept(self, root: Path) -> None:
         spec = {"audio": InputSpec("audio", rate=8001)}  # its own key in the memory that all datasets share
-        with patch("mer.datasets.clips.prepare", side_effect=prepare) as decoded:
+        with patch("mer.datasets.clips.prepare_all", side_effect=prepare_all) as decoded:
             for _ in range(2):
                 for data in (
                     dataset(root, clip("a"), specs=spec, keep=True),

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from media_files import load
 
 from mer.datasets import synthetic
 from mer.datasets.synthetic import SyntheticClip, agreement_of, emotion_of, generate, plan, write_clip
 from mer.errors import UserError
 from mer.labels import SPACES, Task
-from mer.media import audio, probe, video
+from mer.media import audio
+from mer.media.probe import probe
 
 SIZE = {"subjects": 6, "clips_per_subject": 8, "folds": 3, "seconds": 1.0}
 RATE = 16000
@@ -46,7 +48,7 @@ def test_every_clip_has_picture_and_sound_of_equal_length(corpus: Path) -> None:
         end = float(row["end"])
         info = probe(corpus / row["video"])
         assert info.has_video and info.has_audio and info.duration == pytest.approx(end, abs=0.01)
-        frames, spans = video.load(corpus / row["video"], 10, (64, 64))
+        frames, spans = load(corpus / row["video"], 10, (64, 64))
         sound = audio.load(corpus / row["audio"], RATE)
         assert frames.shape == (10, 3, 64, 64) and spans[-1, 1] == pytest.approx(end)
         assert 0 <= len(sound) / RATE - end <= 1024 / RATE  # one AAC frame
@@ -56,7 +58,7 @@ def test_every_clip_has_picture_and_sound_of_equal_length(corpus: Path) -> None:
 def test_sound_and_picture_change_cue_at_the_same_time(tmp_path: Path) -> None:
     cue = [True, False]
     assert write_clip(tmp_path / "a.mp4", smiles=cue, rising=cue, segment=1.0, subject_seed=3, clip_seed=4) == 2.0
-    frames, _ = video.load(tmp_path / "a.mp4", 10, (64, 64))
+    frames, _ = load(tmp_path / "a.mp4", 10, (64, 64))
     motion = np.abs(np.diff(frames[:, :, 36:56, 16:48].astype(float), axis=0)).mean((1, 2, 3))
     assert np.argmax(motion) in (8, 9, 10)
     sound = audio.load(tmp_path / "a.mp4", RATE)
@@ -186,7 +188,7 @@ def test_frame_labels_follow_the_halves(tmp_path: Path) -> None:
 
 def mouth(corpus: Path, clip: SyntheticClip) -> np.ndarray:
     """Mean lower half of the picture, (3 * 32 * 64,)."""
-    frames, _ = video.load(corpus / clip.file, 5, (64, 64))
+    frames, _ = load(corpus / clip.file, 5, (64, 64))
     return frames[:, :, 32:].mean(0).ravel()
 
 

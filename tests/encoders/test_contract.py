@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mer.configured import build
 from mer.encoders import Encoder, FeatureEncoder, FrameCNN, MelNet
-from mer.tokens import InputSpec, Sampled, Tokens
+from mer.spec import InputSpec
+from mer.tokens import Sampled, Tokens
 
 # name: (the encoder, the same without layers that look across the whole clip)
 ENCODERS: dict[str, tuple[Callable[[], Encoder], Callable[[], Encoder]]] = {

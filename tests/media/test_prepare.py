@@ -10,8 +10,9 @@ import torch
 from media_files import RATE, grey, tone, write
 
 from mer.errors import UserError
-from mer.media import prepare
-from mer.tokens import InputSpec, Sampled
+from mer.media.prepare import prepare
+from mer.spec import InputSpec
+from mer.tokens import Sampled
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from media_files import load
 
-from mer.media import audio, probe, video
+from mer.media import audio, video
+from mer.media.probe import probe
 
 pytestmark = pytest.mark.real
 SUFFIXES = {".mp4", ".avi", ".mov", ".mpg", ".mkv", ".webm"}
@@ -42,7 +44,7 @@ def test_presentation_times_rise_from_the_beginning(recordings: list[Path]) -> N
 
 def test_every_picture_loads_at_eight_frames_per_second(recordings: list[Path]) -> None:
     for path in recordings:
-        frames, spans = video.load(path, 8, (64, 64))
+        frames, spans = load(path, 8, (64, 64))
         times = video.presentation_times(path)
         step = float(np.median(np.diff(times)))
         assert frames.shape == (len(spans), 3, 64, 64), path.name

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import grey, not_media, shade, shades, tone, write
+from media_files import grey, load, not_media, shade, shades, tone, write
 
 from mer.errors import UserError
-from mer.media import probe, video
+from mer.media import video
+from mer.media.probe import probe
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def same(frames: np.ndarray, expected: list[int]) -> bool:
 
 @pytest.mark.parametrize("rate", [2, 8, 12.5, 25, 60])
 def test_each_tick_shows_the_frame_on_screen_at_its_middle(clip: Path, rate: float) -> None:
-    frames, spans = video.load(clip, rate, (32, 32))
+    frames, spans = load(clip, rate, (32, 32))
     ticks = round(2.0 * rate)
     assert frames.shape == (ticks, 3, 32, 32)
     assert frames.dtype == np.uint8
@@ -38,20 +39,20 @@ def test_each_tick_shows_the_frame_on_screen_at_its_middle(clip: Path, rate: flo
 
 
 def test_a_stretch_shows_its_own_frames_and_media_time(clip: Path) -> None:
-    frames, spans = video.load(clip, 10, (32, 32), start=0.73, end=1.23)
+    frames, spans = load(clip, 10, (32, 32), start=0.73, end=1.23)
     assert same(frames, [shown_at(0.73 + (k + 0.5) / 10) for k in range(5)])
     np.testing.assert_allclose(spans[0], [0.73, 0.83], atol=1e-6)
     assert spans[-1, 1] <= 1.23 + 1e-6
 
 
 def test_a_stretch_shorter_than_a_tick_shows_the_frame_it_begins_with(clip: Path) -> None:
-    frames, spans = video.load(clip, 2, (32, 32), start=1.01, end=1.03)
+    frames, spans = load(clip, 2, (32, 32), start=1.01, end=1.03)
     assert same(frames, [shown_at(1.02)])
     np.testing.assert_allclose(spans, [[1.01, 1.03]], atol=1e-6)
 
 
 def test_a_clip_cut_off_by_the_end_of_the_picture_has_only_what_exists(clip: Path) -> None:
-    frames, _ = video.load(clip, 10, (32, 32), start=1.5, end=9.0)
+    frames, _ = load(clip, 10, (32, 32), start=1.5, end=9.0)
     assert len(frames) == 5
 
 
@@ -59,20 +60,20 @@ def test_frames_of_varying_length_are_held_as_long_as_they_are_shown(tmp_path: P
     stamps = [0, 1, 2, 20, 21, 40, 49]
     path = write(tmp_path / "slides.mp4", grey(len(stamps)), pts=stamps)
     np.testing.assert_allclose(video.presentation_times(path), np.array(stamps) / 25, atol=1e-6)
-    frames, _ = video.load(path, 10, (32, 32), end=1.96)
+    frames, _ = load(path, 10, (32, 32), end=1.96)
     place = [np.searchsorted(stamps, (k + 0.5) / 10 * 25 + 1e-6, side="right") - 1 for k in range(len(frames))]
     assert same(frames, [shade(int(k)) for k in place])
-    frames, _ = video.load(path, 10, (32, 32), start=0.4, end=0.41)
+    frames, _ = load(path, 10, (32, 32), start=0.4, end=0.41)
     assert same(frames, [shade(2)])
 
 
 def test_a_picture_later_than_the_sound_keeps_its_time(tmp_path: Path) -> None:
     path = write(tmp_path / "late.mp4", grey(25), tone(2.0), picture_starts=0.4)
     assert video.presentation_times(path)[0] == pytest.approx(0.4, abs=1e-3)
-    frames, _ = video.load(path, 25, (32, 32), start=0.4)
+    frames, _ = load(path, 25, (32, 32), start=0.4)
     assert same(frames, [shade(k) for k in range(25)])
     with pytest.raises(UserError, match=r"no frame could be decoded between 0 s and 0\.3 s"):
-        video.load(path, 25, (32, 32), end=0.3)
+        load(path, 25, (32, 32), end=0.3)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
@@ -81,7 +82,7 @@ def test_presentation_times_count_the_frames_that_are_decoded(tmp_path: Path, na
     times = video.presentation_times(path)
     assert len(times) == 30
     np.testing.assert_allclose(times - times[0], np.arange(30) / 25, atol=2e-3)
-    frames, _ = video.load(path, 25, (32, 32), start=float(times[0]))
+    frames, _ = load(path, 25, (32, 32), start=float(times[0]))
     assert same(frames, [shade(k) for k in range(30)])
 
 
@@ -89,8 +90,8 @@ def test_center_cuts_a_square_and_none_squeezes(tmp_path: Path) -> None:
     wide = np.full((3, 48, 96, 3), 200, np.uint8)
     wide[:, :, :24], wide[:, :, 72:] = 20, 20  # dark beside the centred square
     path = write(tmp_path / "wide.mp4", wide)
-    cut, _ = video.load(path, 25, (24, 24), "center")
-    squeezed, _ = video.load(path, 25, (24, 24), "none")
+    cut, _ = load(path, 25, (24, 24), "center")
+    squeezed, _ = load(path, 25, (24, 24), "none")
     assert cut[:, :, :, 2:-2].min() > 180
     assert squeezed[:, :, :, :4].max() < 60
     assert squeezed[:, :, :, 10:14].min() > 180
@@ -99,14 +100,14 @@ def test_center_cuts_a_square_and_none_squeezes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [(24, 24), (30, 20), (7, 31)])
 def test_the_picture_has_the_size_asked_for(clip: Path, size: tuple[int, int]) -> None:
     for crop in ("center", "none"):
-        frames, _ = video.load(clip, 2, size, crop)
+        frames, _ = load(clip, 2, size, crop)
         assert frames.shape == (4, 3, *size)
 
 
 def test_colours_are_red_green_blue(tmp_path: Path) -> None:
     red = np.zeros((3, 48, 48, 3), np.uint8)
     red[..., 0] = 220
-    frames, _ = video.load(write(tmp_path / "red.mp4", red), 25, (16, 16))
+    frames, _ = load(write(tmp_path / "red.mp4", red), 25, (16, 16))
     r, g, b = frames.mean((0, 2, 3))
     assert r > 180
     assert max(g, b) < 60
@@ -124,7 +125,7 @@ def test_a_phone_held_sideways_gives_an_upright_picture(tmp_path: Path, matrix: 
     for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
         raw[place + offset : place + offset + 4] = (value * 65536).to_bytes(4, "big", signed=True)
     path.write_bytes(raw)
-    frames, _ = video.load(path, 25, (32, 32), "none")
+    frames, _ = load(path, 25, (32, 32), "none")
     level = frames[0].mean(0)
     edges = {"top": level[:5], "bottom": level[-5:], "left": level[:, :5], "right": level[:, -5:]}
     assert max(edges, key=lambda name: edges[name].mean()) == edge
@@ -134,20 +135,20 @@ def test_a_damaged_tail_costs_only_the_tail(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = write(tmp_path / "cut.mkv", rng.integers(0, 255, (50, 48, 64, 3)).astype(np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    frames, _ = video.load(path, 25, (16, 16))
+    frames, _ = load(path, 25, (16, 16))
     assert 5 < len(frames) < 45
 
 
 def test_sound_alone_is_named_as_lacking_a_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "voice.wav", wave=tone(0.5), audio_codec="pcm_s16le")
-    for read in (lambda: video.load(path, 8, (16, 16)), lambda: video.presentation_times(path)):
+    for read in (lambda: load(path, 8, (16, 16)), lambda: video.presentation_times(path)):
         with pytest.raises(UserError, match=r"voice\.wav: the file has no picture"):
             read()
 
 
 def test_a_stretch_behind_the_end_is_refused(clip: Path) -> None:
     with pytest.raises(UserError, match="between 5 s and 6 s"):
-        video.load(clip, 8, (16, 16), start=5.0, end=6.0)
+        load(clip, 8, (16, 16), start=5.0, end=6.0)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_a_stretch_behind_the_end_is_refused(clip: Path) -> None:
 )
 def test_what_is_no_video_is_named_with_a_remedy(tmp_path: Path, name: str, message: str) -> None:
     path = not_media(tmp_path)[name]
-    for read in (lambda: video.load(path, 8, (16, 16)), lambda: probe(path)):
+    for read in (lambda: load(path, 8, (16, 16)), lambda: probe(path)):
         with pytest.raises(UserError, match=message) as caught:
             read()
         assert str(path) in caught.value.problem

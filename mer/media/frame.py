@@ -1,0 +1,77 @@
+"""One displayed picture of a video, upright, with its time; converted only when and as somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import av
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Frame:
+    """A picture as a player shows it.
+
+    Args:
+        picture: decoded frame of PyAV, or (H, W, 3) uint8 RGB, already upright, from another decoder.
+        index: number in order of display from the beginning of the file, or -1 where it is not known.
+        time, until: seconds of media time in which it is shown.
+    """
+
+    def __init__(self, picture: av.VideoFrame | np.ndarray, index: int, time: float, until: float):
+        self._picture, self.index, self.time, self.until = picture, index, time, until
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made once per frame, so that several modalities share one conversion or detection."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def rgb(self) -> np.ndarray:
+        """(H, W, 3) uint8, the whole picture; read only."""
+        return self.once("rgb", self._rgb)
+
+    def gray(self) -> np.ndarray:
+        """(H, W) uint8 luma of the whole picture; read only."""
+        return self.once("gray", self._gray)
+
+    def picture(self, size: tuple[int, int], crop: str) -> np.ndarray:
+        """(3, height, width) uint8, scaled by area; `center` cuts the largest centred square first, `none` squeezes."""
+        return self.once(("picture", size, crop), lambda: self._scaled(size, crop))
+
+    def _rgb(self) -> np.ndarray:
+        if isinstance(self._picture, np.ndarray):
+            return self._picture
+        return _upright(self._picture.to_ndarray(format="rgb24"), self._picture.rotation)
+
+    def _gray(self) -> np.ndarray:
+        if isinstance(self._picture, np.ndarray):
+            return (self._picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+        return _upright(self._picture.to_ndarray(format="gray"), self._picture.rotation)
+
+    def _scaled(self, size: tuple[int, int], crop: str) -> np.ndarray:
+        height, width = size
+        picture, rotation = self._picture, 0
+        if isinstance(picture, np.ndarray):
+            picture = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        else:
+            rotation = picture.rotation
+        turned = rotation % 180 != 0
+        if crop == "center":
+            # Resize so that the short side fits, then cut: the scaler works on the small picture only.
+            scale = max((width if turned else height) / picture.height, (height if turned else width) / picture.width)
+            inner = (max(1, round(picture.height * scale)), max(1, round(picture.width * scale)))
+        else:
+            inner = (width, height) if turned else (height, width)
+        small = picture.reformat(width=inner[1], height=inner[0], format="rgb24", interpolation="AREA").to_ndarray()
+        small = _upright(small, rotation)
+        top, left = max((small.shape[0] - height) // 2, 0), max((small.shape[1] - width) // 2, 0)
+        return np.ascontiguousarray(small[top : top + height, left : left + width].transpose(2, 0, 1))
+
+
+def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
+    """Turn by the file's display matrix, which PyAV reports and does not apply."""
+    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90))) if rotation else picture

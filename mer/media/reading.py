@@ -1,0 +1,139 @@
+"""All modalities of one clip from one pass over its file. NumPy only, so that a child process starts without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mer.errors import UserError
+from mer.media import audio, video
+from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks
+from mer.media.stream import Stream, steady
+from mer.media.view import Pictures, View
+from mer.spec import InputSpec
+
+# Kinds that are made from the pictures of a video, by a view.
+SEEN = ("video", "flow", "taylor", "pose", "eye")
+
+
+def read(
+    root: Path,
+    references: Mapping[str, str],
+    specs: Mapping[str, InputSpec],
+    start: float = 0.0,
+    end: float | None = None,
+    seed: int | None = None,
+) -> dict[str, Stream | UserError]:
+    """Read sound and pictures; each file's pictures are decoded once for all modalities that want them.
+
+    Args:
+        root: folder that relative names are resolved against.
+        references: per modality a media file.
+        specs: per modality what is wanted of it.
+        start, end: seconds of media time, half-open; end None is the end of the file.
+        seed: in training, of the random places of `segments`; None takes the middles.
+
+    Returns:
+        per modality its stream, or the reason why there is none; one modality's trouble leaves the others alone.
+    """
+    streams: dict[str, Stream | UserError] = {}
+    together: dict[str, list[str]] = {}
+    for modality, spec in specs.items():
+        if spec.kind == "audio":
+            try:
+                streams[modality] = heard(root / references[modality], spec, start, end)
+            except UserError as error:
+                streams[modality] = error
+        else:
+            together.setdefault(references[modality], []).append(modality)
+    for reference, modalities in together.items():
+        streams |= seen(root / reference, {m: specs[m] for m in modalities}, start, end, seed, root)
+    return {modality: streams[modality] for modality in specs}
+
+
+def heard(path: Path, spec: InputSpec, start: float, end: float | None) -> Stream:
+    """Sound of a file as its spec asks."""
+    assert spec.rate is not None
+    wave = audio.load(path, spec.rate, start, end)
+    first, last = (0, len(wave)) if spec.trim is None else audio.voiced(wave, spec.rate, spec.trim)
+    return Stream(wave[first:last], steady(last - first, spec.rate, start + first / spec.rate))
+
+
+def seen(
+    path: Path, specs: Mapping[str, InputSpec], start: float, end: float | None, seed: int | None, root: Path
+) -> dict[str, Stream | UserError]:
+    """What several modalities take from one pass over a file's pictures."""
+    results: dict[str, Stream | UserError] = {}
+    views: dict[str, View] = {}
+    for modality, spec in specs.items():
+        try:
+            views[modality] = view(path, spec, start, end, seed, root)
+        except UserError as error:
+            results[modality] = error
+    if not views:
+        return results
+    shown = 0
+    try:
+        for frame in video.frames(path, start, end):
+            shown += 1
+            for modality, looking in list(views.items()):
+                try:
+                    looking.see(frame)
+                except UserError as error:  # say, a detector that is not installed
+                    results[modality] = error
+                    del views[modality]
+            if not views:
+                return results
+    except UserError as error:
+        return results | {modality: error for modality in views}
+    if not shown:
+        stretch = f"between {start:g} s and {'the end' if end is None else f'{end:g} s'}"
+        none = UserError(f"{path}: no frame could be decoded {stretch}", "Check 'start' and 'end', or convert the file")
+        return results | {modality: none for modality in views}
+    return results | {modality: looking.result() for modality, looking in views.items()}
+
+
+def view(path: Path, spec: InputSpec, start: float, end: float | None, seed: int | None, root: Path) -> View:
+    """The view that a spec asks for."""
+    sampling = _sampling(path, spec, start, end, seed)
+    if spec.kind == "video" and spec.crop != "face":
+        assert spec.size is not None
+        return Pictures(sampling, spec.size, spec.crop)
+    # Imported here: OpenCV and the detectors cost a fifth of a second and more, which whole pictures do without.
+    if spec.kind == "video":
+        from mer.media.face import FaceCrops
+
+        return FaceCrops(sampling, spec, path, root)
+    if spec.kind == "flow":
+        from mer.media.flow import Flow
+
+        return Flow(sampling, spec, path, root)
+    if spec.kind == "taylor":
+        from mer.media.taylor import Taylor
+
+        return Taylor(sampling, spec, path, root)
+    if spec.kind == "pose":
+        from mer.media.pose import Skeletons
+
+        return Skeletons(sampling, spec)
+    if spec.kind == "eye":
+        from mer.media.eye import EyesInVideo
+
+        return EyesInVideo(sampling, spec)
+    raise UserError(f"unknown kind of input {spec.kind!r}", f"Use audio, features, {', '.join(SEEN)}")
+
+
+def _sampling(path: Path, spec: InputSpec, start: float, end: float | None, seed: int | None) -> Sampling:
+    if spec.segments is None:
+        return EveryFrame(start, end) if spec.rate is None else Ticks(spec.rate, start, end)
+    every = video.presentation_times(path)
+    times = every[(every >= start - 1e-6) & (every < (np.inf if end is None else end))]
+    if not times.size:
+        raise UserError(f"{path}: no frame from {start:g} s on", "Check 'start' and 'end'")
+    period = float(np.median(np.diff(every))) if len(every) > 1 else 0.04
+    until = float(every[-1]) + period
+    draw = None if seed is None else np.random.default_rng(seed)
+    limit = until if end is None else min(end, until)
+    return Segments(times, limit, spec.segments, spec.duration, spec.stride, draw)

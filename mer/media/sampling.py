@@ -1,0 +1,113 @@
+"""Which frames a modality takes, and the stretch of media time that each of them stands for."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+
+from mer.media.frame import Frame
+
+Span = tuple[float, float]
+
+
+class Sampling(Protocol):
+    """Asked once per displayed frame, in order."""
+
+    def take(self, frame: Frame) -> list[Span]:
+        """Spans that this frame stands for: none, one, or several where it is shown for several ticks."""
+        ...
+
+    def rest(self) -> list[Span]:
+        """Spans left for the last frame shown, once the stretch has ended."""
+        ...
+
+
+class Ticks:
+    """A fixed rate: tick k takes the frame that a player shows at its middle.
+
+    Args:
+        rate: ticks per second, counted from `start`.
+        start, end: seconds, half-open; end None is the end of the picture.
+    """
+
+    def __init__(self, rate: float, start: float, end: float | None):
+        self.rate, self.start, self.end = rate, start, math.inf if end is None else end
+        self.taken = 0
+
+    def take(self, frame: Frame) -> list[Span]:
+        # Tick k belongs to the frame where (k + 0.5) / rate < until - start; a tie goes to the next frame.
+        until = min(frame.until, self.end)
+        count = math.ceil((until - self.start) * self.rate - 0.5 - 1e-6) - self.taken
+        return [self._next() for _ in range(count)]
+
+    def rest(self) -> list[Span]:
+        return [] if self.taken else [self._next()]  # the stretch is shorter than half a tick
+
+    def _next(self) -> Span:
+        begin = self.start + self.taken / self.rate
+        self.taken += 1
+        return begin, max(min(begin + 1 / self.rate, self.end), begin + 1e-3)
+
+
+class EveryFrame:
+    """Each frame of the file once, for as long as it is shown."""
+
+    def __init__(self, start: float, end: float | None):
+        self.start, self.end = start, math.inf if end is None else end
+
+    def take(self, frame: Frame) -> list[Span]:
+        begin, until = max(frame.time, self.start), min(frame.until, self.end)
+        return [(begin, max(until, begin + 1e-3))]
+
+    def rest(self) -> list[Span]:
+        return []
+
+
+class Segments:
+    """A fixed number of frames: equal parts of the clip, a few neighbouring frames from each.
+
+    In the manner of TSN (Wang et al., ECCV 2016). Where the clip has fewer frames than are wanted, frames repeat.
+
+    Args:
+        times: (F,) presentation times in the stretch, seconds.
+        until: end of the stretch.
+        segments, duration, stride: see `InputSpec`.
+        draw: in training, gives each segment's place; None takes its middle.
+    """
+
+    def __init__(
+        self,
+        times: np.ndarray,
+        until: float,
+        segments: int,
+        duration: int = 1,
+        stride: int = 1,
+        draw: np.random.Generator | None = None,
+    ):
+        self.wanted: dict[float, list[Span]] = {}
+        count, reach = len(times), (duration - 1) * stride + 1
+        room = max(count - reach + 1, 1) / segments
+        place = np.full(segments, 0.5) if draw is None else draw.random(segments)
+        first = ((np.arange(segments) + place) * room).astype(int)
+        index = np.minimum(first[:, None] + np.arange(duration) * stride, count - 1)
+        edges = np.append(times, until)
+        begin = float(times[0])
+        length = (until - begin) / (segments * duration)
+        for slot, i in enumerate(np.sort(index.reshape(-1))):
+            if segments > 1:
+                span = (begin + slot * length, begin + (slot + 1) * length)
+            else:
+                span = (float(edges[i]), float(edges[min(i + stride, count)]))
+            self.wanted.setdefault(float(times[i]), []).append(span)
+
+    def take(self, frame: Frame) -> list[Span]:
+        """Every wanted time up to this frame's end: in place of a frame that would not decode comes the next one."""
+        due = [t for t in self.wanted if t < frame.until - 1e-6]
+        return [span for t in due for span in self.wanted.pop(t)]
+
+    def rest(self) -> list[Span]:
+        left = [span for spans in self.wanted.values() for span in spans]
+        self.wanted = {}
+        return left
