@@ -6,7 +6,7 @@ every cached feature holds it whole.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from mer.errors import UserError
@@ -101,6 +101,10 @@ class InputSpec:
     def sampled_by_count(self) -> bool:
         """A fixed number of frames whatever the length of the clip: a stretch must be prepared, it cannot be cut out."""
         return self.segments is not None
+
+    def dense(self) -> InputSpec:
+        """The same pictures, but each frame of the file once: what a fixed number of frames is chosen from later."""
+        return replace(self, segments=None, duration=1, stride=1)
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values."""

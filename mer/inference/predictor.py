@@ -12,10 +12,10 @@ import torch
 from mer import checkpoint
 from mer.datasets.clips import between
 from mer.errors import UserError
+from mer.inference.recording import Recording, Stretch
 from mer.inference.timeline import Timeline
 from mer.inference.windows import SlidingWindow
 from mer.labels import Task
-from mer.media.prepare import prepare
 from mer.media.probe import MediaInfo, probe
 from mer.media.video import presentation_times
 from mer.model import Prediction
@@ -104,106 +104,75 @@ class Predictor:
             UserError: the file is missing or damaged, or holds nothing that the model can read.
         """
         info = probe(media)
-        whole, absent = self._prepare(media, info, start, end, dict(inputs or {}))
-        ends = [float(s.spans[0, -1, 1]) for s in whole.values()]
-        stop = end if end is not None else max([*ends, info.duration] if info.duration else ends)
+        recording = Recording(media, info, self.model.specs, start, end, dict(inputs or {}))
+        stop = recording.stop
         times, frames = _clock(media, info, start, stop)
-
         spans = self.windows.over(start, stop)
-        per_window, weights = self._windows(whole, spans)
-        clip: dict[str, np.ndarray] = {}
-        clip_weights: dict[str, float] | None = None
+        answers = _Answers(self.tasks, len(spans), len(times))
         how = "whole clip" if stop - start <= WHOLE_CLIP else "mean over windows"
-        if how == "whole clip":
-            prediction = self._forward([whole])
-            clip = {n: probabilities(v, self.tasks[n].space)[0].cpu().numpy() for n, v in prediction.logits.items()}
-            if prediction.fused.modality_weights is not None:
-                clip_weights = {m: float(w[0]) for m, w in prediction.fused.modality_weights.items()}
-        else:
-            clip = {n: np.nanmean(v, axis=0) for n, v in per_window.items() if self.tasks[n].level == "video"}
-            clip_weights = {m: float(np.nanmean(w)) for m, w in weights.items()} if weights else None
-        curves = (
-            {m: self.windows.blend(spans, w[:, None], times)[:, 0] for m, w in weights.items()} if weights else None
-        )
+        stretches = SlidingWindow(WHOLE_CLIP, WHOLE_CLIP).over(start, stop)
+        taken = 0
+        for number, (begin, until) in enumerate(stretches):
+            # A window is read in the first stretch that it begins in, so a stretch reaches over its end by one window.
+            last = number == len(stretches) - 1
+            rows = [w for w in range(taken, len(spans)) if last or spans[w][0] < until]
+            taken += len(rows)
+            reach = max([until, *(spans[w][1] for w in rows)])
+            stretch = recording.read(begin, reach, [spans[w] for w in rows])
+            self._windows(stretch, rows, answers)
+            self._frames(stretch, until, times, answers)
+            if how == "whole clip" and stretch.whole:
+                prediction = self._forward([stretch.whole])
+                for name, logits in prediction.logits.items():
+                    answers.clip[name] = probabilities(logits, self.tasks[name].space)[0].cpu().numpy()
+                if prediction.fused.modality_weights is not None:
+                    answers.clip_weights = {m: float(w[0]) for m, w in prediction.fused.modality_weights.items()}
+        recording.finish()
+
+        per_window, weights = answers.windows, answers.weights
+        if how != "whole clip":
+            answers.clip = {n: np.nanmean(v, axis=0) for n, v in per_window.items()}
+            answers.clip_weights = {m: float(np.nanmean(w)) for m, w in weights.items()} if weights else None
+        blend = self.windows.blend
+        curves = {n: blend(spans, v, times) for n, v in per_window.items()}
+        silent = np.isnan(blend(spans, answers.filled[:, None], times)[:, 0])
+        for name, curve in answers.frames.items():
+            curve[silent] = np.nan
+            curves[name] = curve
+        shares = {m: blend(spans, w[:, None], times)[:, 0] for m, w in weights.items()} if weights else None
         timelines = {
-            name: Timeline(media.stem, name, self.tasks[name].space, times, curve, stop, curves, frames)
-            for name, curve in self._curves(whole, per_window, spans, times).items()
+            name: Timeline(media.stem, name, self.tasks[name].space, times, curve, stop, shares, frames)
+            for name, curve in curves.items()
         }
-        return ClipResult(info, start, stop, clip, timelines, list(whole), absent, clip_weights, how)
+        return ClipResult(
+            info, start, stop, answers.clip, timelines, recording.used, recording.absent, answers.clip_weights, how
+        )
 
-    def _prepare(
-        self, media: Path, info: MediaInfo, start: float, end: float | None, inputs: dict[str, str]
-    ) -> tuple[dict[str, Sampled], dict[str, str]]:
-        """Each modality that can be had, and why the others cannot."""
-        unknown = set(inputs) - set(self.model.specs)
-        if unknown:
-            raise UserError(
-                f"the model has no modality {sorted(unknown)[0]!r}", f"It reads {', '.join(self.model.specs)}"
-            )
-        whole: dict[str, Sampled] = {}
-        absent: dict[str, str] = {}
-        for modality, spec in self.model.specs.items():
-            inside = {"audio": info.has_audio, "video": info.has_video}.get(spec.kind, False)
-            if modality in inputs:
-                # Cached rows without a rate divide the stretch, so its end must be known.
-                until = end if end is not None or spec.rate is not None else info.duration or None
-                whole[modality] = prepare(Path(), inputs[modality], spec, start, until)
-            elif inside:
-                whole[modality] = prepare(media.parent, media.name, spec, start, end)
-            else:
-                missing = {"audio": "no sound in the file", "video": "no picture in the file"}
-                absent[modality] = missing.get(spec.kind, f"give cached features with --input {modality}=FILE")
-        if not whole:
-            reasons = "; ".join(f"{m}: {why}" for m, why in absent.items())
-            raise UserError(f"{media}: nothing the model can read ({reasons})", "Use another clip or another model")
-        return whole, absent
-
-    def _windows(
-        self, whole: Mapping[str, Sampled], spans: list[tuple[float, float]]
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Per video-level task (W, C) and per modality (W,) weights; NaN where a window holds nothing."""
-        values = {n: np.full((len(spans), len(t.space)), np.nan) for n, t in self.tasks.items() if t.level == "video"}
-        weights: dict[str, np.ndarray] = {}
-        cuts = [{m: cut for m, s in whole.items() if (cut := between(s, *span)) is not None} for span in spans]
-        filled = [w for w, cut in enumerate(cuts) if cut]
+    def _windows(self, stretch: Stretch, rows: list[int], answers: _Answers) -> None:
+        """Fill in the answers of a stretch's windows, whose numbers are `rows`."""
+        filled = [w for w, part in enumerate(stretch.parts) if part]
         for first in range(0, len(filled), self.batch_size):
-            rows = filled[first : first + self.batch_size]
-            prediction = self._forward([cuts[w] for w in rows])
+            batch = filled[first : first + self.batch_size]
+            here = [rows[w] for w in batch]
+            prediction = self._forward([stretch.parts[w] for w in batch])
+            answers.filled[here] = 1.0
             for name, logits in prediction.logits.items():
-                values[name][rows] = probabilities(logits, self.tasks[name].space).cpu().numpy()
+                answers.windows[name][here] = probabilities(logits, self.tasks[name].space).cpu().numpy()
             for modality, weight in (prediction.fused.modality_weights or {}).items():
-                weights.setdefault(modality, np.full(len(spans), np.nan))[rows] = weight.float().cpu().numpy()
-        return values, weights
+                row = answers.weights.setdefault(modality, np.full(len(answers.filled), np.nan))
+                row[here] = weight.float().cpu().numpy()
 
-    def _curves(
-        self,
-        whole: Mapping[str, Sampled],
-        per_window: Mapping[str, np.ndarray],
-        spans: list[tuple[float, float]],
-        times: np.ndarray,
-    ) -> dict[str, np.ndarray]:
-        """Per task (F, C) on the presentation times: a frame-level head's own answer, else the blend of the windows."""
-        curves = {name: self.windows.blend(spans, values, times) for name, values in per_window.items()}
-        at_frames = [n for n, t in self.tasks.items() if t.level == "frame"]
-        if at_frames:
-            # A frame-level head sees long stretches; a minute bounds memory on long recordings.
-            stretch = SlidingWindow(WHOLE_CLIP, WHOLE_CLIP)
-            for name in at_frames:
-                curves[name] = np.full((len(times), len(self.tasks[name].space)), np.nan)
-            for begin, end in stretch.over(spans[0][0], spans[-1][1]):
-                cut = {m: c for m, s in whole.items() if (c := between(s, begin, end)) is not None}
-                under = (times >= begin) & (times <= end)
-                if not cut or not under.any():
-                    continue
-                prediction = self._forward([cut])
-                moments = torch.as_tensor(times[under], dtype=torch.float32, device=self.device)[None]
-                for name in at_frames:
-                    logits = at_times(prediction.frames[name], moments)[0]
-                    curves[name][under] = probabilities(logits, self.tasks[name].space).cpu().numpy()
-            silent = np.isnan(self.windows.blend(spans, _filled(whole, spans), times)[:, 0])
-            for name in at_frames:
-                curves[name][silent] = np.nan
-        return curves
+    def _frames(self, stretch: Stretch, until: float, times: np.ndarray, answers: _Answers) -> None:
+        """Fill in what frame-level heads say of a stretch; they see a minute at once, which bounds memory."""
+        under = (times >= stretch.begin) & (times <= until)
+        cut = {m: c for m, s in stretch.whole.items() if (c := between(s, stretch.begin, until)) is not None}
+        if not answers.frames or not cut or not under.any():
+            return
+        prediction = self._forward([cut])
+        moments = torch.as_tensor(times[under], dtype=torch.float32, device=self.device)[None]
+        for name, curve in answers.frames.items():
+            logits = at_times(prediction.frames[name], moments)[0]
+            curve[under] = probabilities(logits, self.tasks[name].space).cpu().numpy()
 
     @torch.inference_mode()
     def _forward(self, samples: list[dict[str, Sampled]]) -> Prediction:
@@ -217,9 +186,24 @@ class Predictor:
         return prediction
 
 
-def _filled(whole: Mapping[str, Sampled], spans: list[tuple[float, float]]) -> np.ndarray:
-    """(W, 1): 1 for a window that holds anything, else NaN."""
-    return np.array([[1.0 if any(between(s, *span) is not None for s in whole.values()) else np.nan] for span in spans])
+class _Answers:
+    """What was answered so far; NaN where nothing was.
+
+    Attributes:
+        windows: per video-level task (W, C).
+        filled: (W,) 1 for a window that held anything.
+        weights: per modality (W,).
+        frames: per frame-level task (F, C).
+        clip, clip_weights: of a clip that was seen whole.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], windows: int, frames: int):
+        self.windows = {n: np.full((windows, len(t.space)), np.nan) for n, t in tasks.items() if t.level == "video"}
+        self.frames = {n: np.full((frames, len(t.space)), np.nan) for n, t in tasks.items() if t.level == "frame"}
+        self.filled = np.full(windows, np.nan)
+        self.weights: dict[str, np.ndarray] = {}
+        self.clip: dict[str, np.ndarray] = {}
+        self.clip_weights: dict[str, float] | None = None
 
 
 def _clock(media: Path, info: MediaInfo, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import subprocess
@@ -38,7 +39,13 @@ def guarded(
     The environment variable MER_DECODE_TIMEOUT says after how many seconds without progress a file is given up (60), and
     0 reads in this process.
     """
-    patience = float(os.environ.get(PATIENCE, "60"))
+    wish = os.environ.get(PATIENCE, "60")
+    try:
+        patience = float(wish)
+        if not math.isfinite(patience):
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{PATIENCE} is {wish!r}", "Give seconds, e.g. 60; 0 decodes in process") from None
     if patience <= 0:
         return reading.read(root, references, specs, start, end, seed)
     own = (os.getpid(), threading.get_ident())  # a forked loader process must not talk to its parent's child
@@ -103,11 +110,12 @@ class Child:
                     pipe.close()
 
     def __del__(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.close()
+        self.close()
+        self._complaints.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:  # not started, or killed while it waited
+            self.close()
             # -P and no site hooks of the working directory: only the installed package is imported. Threads of OpenCV and
             # BLAS would only quarrel with the neighbours'.
             search = os.pathsep.join(p for p in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")) if p)

@@ -65,17 +65,42 @@ class EveryFrame:
         return []
 
 
-class Segments:
+def choose(
+    times: np.ndarray,
+    until: float,
+    segments: int,
+    duration: int = 1,
+    stride: int = 1,
+    draw: np.random.Generator | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """A fixed number of frames: equal parts of the clip, a few neighbouring frames from each.
 
     In the manner of TSN (Wang et al., ECCV 2016). Where the clip has fewer frames than are wanted, frames repeat.
 
     Args:
-        times: (F,) presentation times in the stretch, seconds.
-        until: end of the stretch.
+        times: (F,) presentation times, seconds, rising.
+        until: end of the last frame.
         segments, duration, stride: see `InputSpec`.
         draw: in training, gives each segment's place; None takes its middle.
+
+    Returns:
+        (segments * duration,) int64 indices, rising, and the spans (..., 2) they stand for: an equal share of the clip each,
+        or, of a single segment, the time until the next frame that is taken.
     """
+    count, reach = len(times), (duration - 1) * stride + 1
+    room = max(count - reach + 1, 1) / segments
+    place = np.full(segments, 0.5) if draw is None else draw.random(segments)
+    first = ((np.arange(segments) + place) * room).astype(np.int64)
+    index = np.sort(np.minimum(first[:, None] + np.arange(duration) * stride, count - 1).reshape(-1))
+    if segments > 1:
+        edges = np.linspace(times[0], until, segments * duration + 1)
+        return index, np.stack([edges[:-1], edges[1:]], axis=1)
+    ends = np.append(times, until)
+    return index, np.stack([ends[index], ends[np.minimum(index + stride, count)]], axis=1)
+
+
+class Segments:
+    """The frames that `choose` names, as they come by."""
 
     def __init__(
         self,
@@ -87,20 +112,8 @@ class Segments:
         draw: np.random.Generator | None = None,
     ):
         self.wanted: dict[float, list[Span]] = {}
-        count, reach = len(times), (duration - 1) * stride + 1
-        room = max(count - reach + 1, 1) / segments
-        place = np.full(segments, 0.5) if draw is None else draw.random(segments)
-        first = ((np.arange(segments) + place) * room).astype(int)
-        index = np.minimum(first[:, None] + np.arange(duration) * stride, count - 1)
-        edges = np.append(times, until)
-        begin = float(times[0])
-        length = (until - begin) / (segments * duration)
-        for slot, i in enumerate(np.sort(index.reshape(-1))):
-            if segments > 1:
-                span = (begin + slot * length, begin + (slot + 1) * length)
-            else:
-                span = (float(edges[i]), float(edges[min(i + stride, count)]))
-            self.wanted.setdefault(float(times[i]), []).append(span)
+        for index, span in zip(*choose(times, until, segments, duration, stride, draw), strict=True):
+            self.wanted.setdefault(float(times[index]), []).append((float(span[0]), float(span[1])))
 
     def take(self, frame: Frame) -> list[Span]:
         """Every wanted time up to this frame's end: in place of a frame that would not decode comes the next one."""
