@@ -30,6 +30,11 @@ class MediaInfo:
     fps: float | None
 
 
+# A corpus is untrusted: a file is that file, never a pattern of names, another protocol, or a list that leads elsewhere.
+_HERE = {"protocol_whitelist": "file", "pattern_type": "none"}
+_LISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file for reading and close it for sure (left to the garbage collector, memory grows).
@@ -42,7 +47,9 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty (0 bytes)", "Copy or download it again")
     try:
-        container = av.open(str(path), metadata_errors="ignore")
+        if _points_elsewhere(path):
+            raise ValueError("it only lists other files")
+        container = av.open(f"file:{path.absolute()}", metadata_errors="ignore", options=_HERE)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: not readable as video or audio ({reason})", "Convert or download it again") from None
@@ -50,6 +57,11 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         yield container
     finally:
         container.close()
+
+
+def _points_elsewhere(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_LISTS)
 
 
 def media_zero(container: av.container.InputContainer) -> float:
