@@ -103,8 +103,8 @@ class InputSpec:
         return self.segments is not None
 
     def dense(self) -> InputSpec:
-        """The same pictures, but each frame of the file once: what a fixed number of frames is chosen from later."""
-        return replace(self, segments=None, duration=1, stride=1)
+        """Where a fixed number of frames is wanted, each frame of the file once: what they are chosen from later."""
+        return replace(self, segments=None, duration=1, stride=1) if self.sampled_by_count else self
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON values."""

@@ -10,6 +10,14 @@ from mer.spec import InputSpec
 from mer.tokens import Sampled
 
 
+def chosen(spans: np.ndarray, spec: InputSpec, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the frames with these spans (F, 2) are taken, and the spans (segments * duration, 2) they stand for."""
+    assert spec.segments is not None
+    spans = spans.astype(np.float64)
+    draw = None if seed is None else np.random.default_rng(seed)
+    return choose(spans[:, 0], float(spans[-1, 1]), spec.segments, spec.duration, spec.stride, draw)
+
+
 def pick(sampled: Sampled, spec: InputSpec, seed: int | None = None) -> Sampled:
     """Choose the frames that preparing the same stretch with `spec` would have taken.
 
@@ -22,9 +30,7 @@ def pick(sampled: Sampled, spec: InputSpec, seed: int | None = None) -> Sampled:
     """
     if spec.segments is None or not bool(sampled.mask.any()):
         return sampled
-    spans = sampled.spans[0, sampled.mask[0]].double().numpy()
-    draw = None if seed is None else np.random.default_rng(seed)
-    index, stands = choose(spans[:, 0], float(spans[-1, 1]), spec.segments, spec.duration, spec.stride, draw)
+    index, spans = chosen(sampled.spans[0, sampled.mask[0]].numpy(), spec, seed)
     values = sampled.values[:, torch.from_numpy(index)]
     mask = torch.ones((1, len(index)), dtype=torch.bool)
-    return Sampled(values, mask, torch.from_numpy(stands.astype(np.float32))[None])
+    return Sampled(values, mask, torch.from_numpy(spans.astype(np.float32))[None])
