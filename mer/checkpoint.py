@@ -122,6 +122,35 @@ def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, d
     return model.eval(), description
 
 
+def load_encoder(path: Path, name: str, encoder: Encoder) -> None:
+    """Give an encoder the weights that the encoder of this name has in a checkpoint; no class in the file is built.
+
+    Args:
+        path: a file that `save` wrote.
+        name: of the encoder in it.
+        encoder: of the same architecture.
+
+    Raises:
+        UserError: missing, damaged, not ours, no encoder of that name, or another architecture.
+    """
+    known = describe(path)["model"].get("encoders")
+    if not isinstance(known, dict) or name not in known:
+        raise UserError(f"{path}: there is no encoder {name!r} in it", f"It holds {', '.join(known or ()) or 'none'}")
+    prefix = f"encoders.{name}."
+    with safe_open(path, framework="pt") as file:
+        keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118  (not a dict)
+        tensors = {key.removeprefix(prefix): file.get_tensor(key) for key in keys}
+    expected = encoder.state_dict()
+    for key in sorted({*expected, *tensors}):
+        there, here = (str(tuple(t[key].shape)) if key in t else "absent" for t in (tensors, expected))
+        if there != here:
+            raise UserError(
+                f"{path}: the encoder {name!r} is built another way: {key!r} is {there}, and {here} in the config",
+                "Give the encoder in the config the arguments it was trained with",
+            )
+    encoder.load_state_dict(tensors)
+
+
 def _fusion(config: Any, allowed: list[str], where: str, dims: Mapping[str, int]) -> Fusion:
     return build(config, Fusion, ["mer.fusion"], allowed, where, dims=dims)
 

@@ -99,14 +99,18 @@ class EmotionModel(nn.Module):
         """How the input of each modality is prepared."""
         return {m: _encoder(e).spec for m, e in self.encoders.items()}
 
-    def forward(self, inputs: Mapping[str, Sampled]) -> Prediction:
+    def forward(self, inputs: Mapping[str, Sampled | Tokens]) -> Prediction:
         """Predict a batch.
 
         Args:
-            inputs: one `Sampled` per modality; a modality that is absent has an all-False mask.
+            inputs: one `Sampled` per modality, or the `Tokens` that its encoder gave earlier (from a feature store); a
+                modality that is absent has an all-False mask.
         """
         inputs = self._drop_modalities(inputs) if self.training and self.modality_dropout else inputs
-        tokens: dict[str, Tokens] = {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
+        tokens: dict[str, Tokens] = {
+            m: given if isinstance(given := inputs[m], Tokens) else encoder(given)
+            for m, encoder in self.encoders.items()
+        }
         fused: Fused = self.fusion(tokens)
         logits, frames = {}, {}
         for name, task in self.tasks.items():
@@ -139,7 +143,7 @@ class EmotionModel(nn.Module):
             "modality_dropout": self.modality_dropout,
         }
 
-    def _drop_modalities(self, inputs: Mapping[str, Sampled]) -> dict[str, Sampled]:
+    def _drop_modalities(self, inputs: Mapping[str, Sampled | Tokens]) -> dict[str, Sampled | Tokens]:
         """Hide whole modalities at random; a sample never loses its last one."""
         present = torch.stack([inputs[m].present for m in self.encoders], dim=1)
         noise = torch.rand(present.shape, device=present.device)

@@ -6,10 +6,12 @@ every cached feature holds it whole.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from mer.errors import UserError
+from mer.skeletons import layout
 
 Kind = Literal["audio", "video", "flow", "taylor", "pose", "eye", "features"]
 
@@ -39,6 +41,27 @@ class Face:
     every: int = 1
     hold: float = 0.4
     file: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("detector", ("haar", "mediapipe", "precomputed")),
+            ("align", ("arcface", "square")),
+            ("target", ("largest", "central", "all")),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(f"face.{name} is {getattr(self, name)!r}", f"Use {' or '.join(choices)}")
+        if (self.detector == "precomputed") != (self.file is not None):
+            raise UserError("face.file goes with the detector 'precomputed' and with no other", "Give both, or neither")
+        if self.every < 1 or self.hold < 0 or self.margin < 0 or not 0 <= self.smallest < 1:
+            raise UserError("face.every, hold, margin or smallest is out of range", "See mer.spec.Face")
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Face:
+        """From YAML or a checkpoint."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(plain) - known):
+            raise UserError(f"face has no setting {unknown[0]!r}", f"It has {', '.join(sorted(known))}")
+        return cls(**plain)
 
 
 @dataclass(frozen=True)
@@ -115,14 +138,20 @@ class InputSpec:
         """The spec that `to_dict` wrote."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
         if values.get("face") is not None:
-            values["face"] = Face(**values["face"])
+            values["face"] = Face.from_dict(values["face"])
         return cls(**values)
 
     def item_shape(self) -> tuple[int, ...]:
-        """Shape of one element along N: () for a waveform, (3, H, W) for a frame, (width,) for a feature row."""
+        """Shape of one element along N: () for a waveform, (3, H, W) for a frame, (V, 3) for a skeleton (x, y, confidence;
+        (V, 4) where it is 3-D), (columns,) of `eye`, (width,) for a feature row.
+        """
         if self.kind in ("video", "flow", "taylor"):
             assert self.size is not None
             return (3, *self.size)
         if self.kind == "eye":
             return (len(self.columns),)
+        if self.kind == "pose":
+            assert self.layout is not None
+            skeleton = layout(self.layout)
+            return (skeleton.size, 4 if skeleton.depth else 3)
         return (self.width,) if self.kind == "features" and self.width else ()

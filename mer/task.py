@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from mer import checkpoint
 from mer.datasets.clips import Batch
 from mer.encoders.base import Encoder
 from mer.errors import UserError
@@ -42,6 +45,9 @@ class EmotionTask(pl.LightningModule):
         final_lr: share of `lr` at the last step.
         freeze: per parameter prefix the epoch at which it starts to train; -1 keeps it frozen for good. A frozen part is in
             eval mode. (Gradients of parts that thaw later are computed and thrown away, which keeps DDP's buckets whole.)
+            An encoder that is frozen for good is what its weights are: it is not calibrated either, and its tokens may
+            come from a feature store (`data.store`).
+        encoder_weights: per encoder a model.safetensors of mer; the encoder of that name in it gives the weights to begin with.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class EmotionTask(pl.LightningModule):
         warmup: float = 0.1,
         final_lr: float = 0.001,
         freeze: dict[str, int] | None = None,
+        encoder_weights: dict[str, str] | None = None,
     ):
         super().__init__()
         self.model = EmotionModel(encoders, fusion, tasks, heads, unimodal_weight > 0, modality_dropout)
@@ -85,19 +92,39 @@ class EmotionTask(pl.LightningModule):
         self.unimodal_weight = unimodal_weight
         self.lr, self.weight_decay, self.warmup, self.final_lr = lr, weight_decay, warmup, final_lr
         self.lr_factors, self.freeze_until = lr_factors or {}, freeze or {}
+        names = {*(n for n, _ in self.model.named_parameters()), *(f"encoders.{n}" for n in encoders)}
         for prefix in (*self.lr_factors, *self.freeze_until):
-            if not any(_under(name, prefix) for name, _ in self.model.named_parameters()):
+            if prefix not in names and not any(_under(name, prefix) for name in names):
                 raise UserError(
                     f"no parameter of the model begins with {prefix!r}", "Name e.g. encoders.audio or fusion"
                 )
         for name, parameter in self.model.named_parameters():
             if self._thaws(name) == -1:
                 parameter.requires_grad_(False)
+        for name, path in (encoder_weights or {}).items():
+            if name not in encoders:
+                raise UserError(
+                    f"model.encoder_weights names the unknown encoder {name!r}",
+                    f"The encoders are {', '.join(encoders)}",
+                )
+            checkpoint.load_encoder(Path(path), name, encoders[name])
         self.predictions: dict[str, Predictions] = {}
+        self._as_given: dict[str, Tensor] = {}
 
     @property
     def tasks(self) -> dict[str, Task]:
         return self.model.tasks
+
+    @property
+    def frozen(self) -> list[str]:
+        """Encoders of which nothing will ever train."""
+        parameters = [name for name, _ in self.model.named_parameters()]
+        prefixes = {encoder: f"encoders.{encoder}" for encoder in self.model.encoders}
+        return [
+            encoder
+            for encoder, prefix in prefixes.items()
+            if all(self._thaws(name) == -1 for name in (prefix, *parameters) if _under(name, prefix))
+        ]
 
     # -- before training ------------------------------------------------------------------------------------------------
 
@@ -111,9 +138,23 @@ class EmotionTask(pl.LightningModule):
             _loss(self.losses[name]).fit(counts, labelled)
         for modality, encoder in self.model.encoders.items():
             assert isinstance(encoder, Encoder)
-            if type(encoder).calibrate is not Encoder.calibrate:
+            if type(encoder).calibrate is not Encoder.calibrate and modality not in self.frozen:
                 with torch.no_grad():
                     encoder.calibrate(data.train_inputs(modality))
+
+    # Averaging over weights that stand still rounds them by a bit now and then, and tokens in a store belong to exactly
+    # these weights. Callbacks come before the task in both hooks, so what averaging left there is put right.
+
+    def on_fit_start(self) -> None:
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        frozen = tuple(f"model.encoders.{name}." for name in (self.frozen if averages else ()))
+        self._as_given = {k: v.detach().cpu().clone() for k, v in self.state_dict().items() if k.startswith(frozen)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] |= self._as_given
+
+    def on_train_end(self) -> None:
+        self.load_state_dict(self._as_given, strict=False)
 
     def configure_optimizers(self) -> Any:
         groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)

@@ -34,6 +34,7 @@ COMMON = {
     "mer.attention",
     "mer.shipped",
     "mer.spec",
+    "mer.skeletons",
     "mer.preemption",
     "mer.runs",
 }

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from mer.datasets.manifest import Clip, Manifest, read_frame_labels
+from mer.datasets.store import Shelf
+from mer.datasets.store_key import item_id
 from mer.errors import UserError
 from mer.labels import Task
 from mer.media.prepare import prepare_all
 from mer.spec import InputSpec
-from mer.tokens import Sampled, stack_samples
+from mer.tokens import Sampled, Tokens, stack_samples
 
 MISSING_CLASS = -1
 
@@ -30,7 +32,7 @@ class Item:
     """One clip: prepared modalities (None where absent), its targets as tensors, times (F,) of frame-level targets."""
 
     clip: Clip
-    inputs: dict[str, Sampled | None]
+    inputs: dict[str, Sampled | Tokens | None]
     targets: dict[str, Tensor]
     frame_times: Tensor
 
@@ -49,7 +51,7 @@ class Batch:
 
     Attributes:
         clip_ids: B names.
-        inputs: per modality one `Sampled`; an absent modality has an all-False mask.
+        inputs: per modality one `Sampled`, or `Tokens` from a feature store; an absent modality has an all-False mask.
         targets: per task (B,) int64 classes with -1 for unlabelled, or (B, C) float32 with NaN for unlabelled; a
             frame-level task has (B, F) or (B, F, C).
         frame_times: (B, F) seconds of the frame-level targets; F is 0 where there is no such task.
@@ -57,7 +59,7 @@ class Batch:
     """
 
     clip_ids: list[str]
-    inputs: dict[str, Sampled]
+    inputs: dict[str, Sampled | Tokens]
     targets: dict[str, Tensor]
     frame_times: Tensor
     skipped: dict[str, UserError] = field(default_factory=dict)
@@ -123,6 +125,8 @@ class ClipDataset(Dataset[Item | Skipped]):
         crop: seconds of the random stretch taken in training; None takes whole clips.
         keep: hold prepared media in memory.
         seed: of the random stretches; each is a function of (seed, epoch, clip id).
+        shelves: per modality the shelf of a feature store that gives its tokens; the others are read from media.
+        left_out: clips that are known to be unreadable, and why.
 
     Items are addressed by (epoch, index), or by index alone for epoch 0. A clip that cannot be read gives `Skipped`.
     """
@@ -135,9 +139,12 @@ class ClipDataset(Dataset[Item | Skipped]):
         crop: float | None = None,
         keep: bool = False,
         seed: int = 0,
+        shelves: Mapping[str, Shelf] | None = None,
+        left_out: Mapping[str, UserError] | None = None,
     ):
         self.manifest, self.clips, self.specs = manifest, list(clips), dict(specs)
         self.crop, self.keep, self.seed = crop, keep, seed
+        self.shelves, self.left_out = dict(shelves or {}), dict(left_out or {})
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -145,6 +152,8 @@ class ClipDataset(Dataset[Item | Skipped]):
     def __getitem__(self, key: int | tuple[int, int]) -> Item | Skipped:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         clip = self.clips[index]
+        if clip.clip_id in self.left_out:
+            return Skipped(clip.clip_id, self.left_out[clip.clip_id])
         try:
             item = self.read(clip)
         except UserError as error:
@@ -154,8 +163,11 @@ class ClipDataset(Dataset[Item | Skipped]):
     def read(self, clip: Clip) -> Item:
         """Prepare one whole clip."""
         references = {m: cell for m in self.specs if (cell := self.manifest.reference(clip, m)) is not None}
-        found = _MEMORY.get(self.manifest, clip, references, self.specs, self.keep)
-        inputs: dict[str, Sampled | None] = {m: found.get(m) for m in self.specs}
+        media = {m: r for m, r in references.items() if m not in self.shelves}
+        found: dict[str, Sampled | Tokens] = {**_MEMORY.get(self.manifest, clip, media, self.specs, self.keep)}
+        for modality in references.keys() - media.keys():
+            found[modality] = _kept(self.shelves[modality], item_id(references[modality], clip.start, clip.end))
+        inputs: dict[str, Sampled | Tokens | None] = {m: found.get(m) for m in self.specs}
         if all(value is None for value in inputs.values()):
             raise UserError(f"no media in {', '.join(inputs)}", "Fill in at least one of the columns")
         if clip.end is None:
@@ -174,13 +186,18 @@ class ClipDataset(Dataset[Item | Skipped]):
         item = Item(clip, inputs, targets, torch.tensor(times, dtype=torch.float32))
         return self._labelled_between(item, clip.start, math.inf if clip.end is None else clip.end)
 
-    def _spread(self, inputs: Mapping[str, Sampled | None], start: float) -> dict[str, Sampled | None]:
+    def _spread(
+        self, inputs: Mapping[str, Sampled | Tokens | None], start: float
+    ) -> dict[str, Sampled | Tokens | None]:
         """Rows without a rate divide the clip; where the manifest gives it no end, it ends with its timed media."""
-        ends = [float(s.spans[0, -1, 1]) for m, s in inputs.items() if s is not None and self.specs[m].rate]
+        untimed = {m for m, spec in self.specs.items() if spec.kind == "features" and spec.rate is None}
+        ends = [
+            float(s.spans[0, -1, 1]) for m, s in inputs.items() if s is not None and m not in untimed and s.mask.any()
+        ]
         spread = dict(inputs)
         for modality, sampled in inputs.items():
-            if sampled is not None and self.specs[modality].rate is None and ends:
-                second = (max(ends) - start) / sampled.mask.shape[1]  # `prepare` gave each row one second
+            if sampled is not None and modality in untimed and ends and sampled.mask.any():
+                second = (max(ends) - start) / (float(sampled.spans[0, -1, 1]) - start)  # `prepare` gave each row one
                 spread[modality] = replace(sampled, spans=start + (sampled.spans - start) * second)
         return spread
 
@@ -215,7 +232,10 @@ class ClipDataset(Dataset[Item | Skipped]):
         return replace(item, targets=targets, frame_times=item.frame_times[shown])
 
 
-def between(sampled: Sampled, start: float, end: float) -> Sampled | None:
+_Timed = TypeVar("_Timed", bound=Sampled | Tokens)
+
+
+def between(sampled: _Timed, start: float, end: float) -> _Timed | None:
     """The stretch [start, end) of an unbatched sample: elements whose midpoint lies in it, None where there are none.
 
     A single element that stands for the whole clip (one cached row) belongs to every stretch it overlaps.
@@ -227,7 +247,31 @@ def between(sampled: Sampled, start: float, end: float) -> Sampled | None:
     first, last = int(torch.searchsorted(middle, start)), int(torch.searchsorted(middle, end))
     if first >= last:
         return None
-    return Sampled(sampled.values[:, first:last], sampled.mask[:, first:last], spans[None, first:last])
+    return replace(
+        sampled, values=sampled.values[:, first:last], mask=sampled.mask[:, first:last], spans=spans[None, first:last]
+    )
+
+
+def _kept(shelf: Shelf, item: str) -> Tokens:
+    """Tokens of a store, B = 1; where nothing was found, one that is masked, as from media."""
+    stored = shelf.read(item)
+    count = len(stored.spans)
+    if not count:
+        return Tokens(torch.zeros(1, 1, shelf.dim), torch.zeros((1, 1), dtype=torch.bool), torch.zeros(1, 1, 2))
+    return Tokens(stored.values[None], torch.ones((1, count), dtype=torch.bool), stored.spans[None])
+
+
+def stack_tokens(items: Sequence[Tokens | None], dim: int) -> Tokens:
+    """Right-pad unbatched tokens (each with B = 1) into one float32 batch; None stands for an absent modality."""
+    longest = max((item.mask.shape[1] for item in items if item is not None), default=1)
+    values = torch.zeros(len(items), longest, dim)
+    mask = torch.zeros((len(items), longest), dtype=torch.bool)
+    spans = torch.zeros(len(items), longest, 2)
+    for row, item in enumerate(items):
+        if item is not None:
+            size = item.mask.shape[1]
+            values[row, :size], mask[row, :size], spans[row, :size] = item.values[0], item.mask[0], item.spans[0]
+    return Tokens(values, mask, spans)
 
 
 def _target(label: Sequence[float] | None, task: Task) -> Tensor:
@@ -238,15 +282,22 @@ def _target(label: Sequence[float] | None, task: Task) -> Tensor:
 
 @dataclass(frozen=True)
 class Collate:
-    """Items to a `Batch`: right padding, masks, missing labels marked, skipped clips listed."""
+    """Items to a `Batch`: right padding, masks, missing labels marked, skipped clips listed.
+
+    Attributes:
+        specs: per modality how it is prepared.
+        tasks: what is predicted.
+        dims: per modality that comes from a feature store the width of its tokens.
+    """
 
     specs: Mapping[str, InputSpec]
     tasks: Mapping[str, Task]
+    dims: Mapping[str, int] = field(default_factory=dict)
 
     def __call__(self, items: Sequence[Item | Skipped]) -> Batch:
         real = [item for item in items if isinstance(item, Item)]
         skipped = {item.clip_id: item.error for item in items if isinstance(item, Skipped)}
-        inputs = {m: stack_samples([item.inputs[m] for item in real], spec) for m, spec in self.specs.items()}
+        inputs = {m: self._stacked(m, [item.inputs[m] for item in real]) for m in self.specs}
         longest = max((len(item.frame_times) for item in real), default=0)
         times = torch.zeros(len(real), longest)
         targets: dict[str, Tensor] = {}
@@ -261,6 +312,11 @@ class Collate:
         for row, item in enumerate(real):
             times[row, : len(item.frame_times)] = item.frame_times
         return Batch([item.clip.clip_id for item in real], inputs, targets, times, skipped)
+
+    def _stacked(self, modality: str, items: Sequence[Any]) -> Sampled | Tokens:
+        if modality in self.dims:
+            return stack_tokens(items, self.dims[modality])
+        return stack_samples(items, self.specs[modality])
 
 
 class ShuffledClips(Sampler[tuple[int, int]]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,8 +12,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from mer.datasets.clips import Batch, ClipDataset, Collate, ShuffledClips
-from mer.datasets.manifest import Manifest
+from mer.datasets.manifest import Clip, Manifest
 from mer.datasets.protocol import Split, split_clips
+from mer.datasets.store import Shelf, Store
+from mer.datasets.store_key import Key, item_id, stale
 from mer.errors import UserError
 from mer.labels import Task
 from mer.runs import file_hash
@@ -33,6 +37,9 @@ class EmotionData(pl.LightningDataModule):
         keep_in_memory: decode each clip once and hold it (for corpora that fit).
         skip_errors: leave out clips that cannot be read and list them at the end.
         seed: of order, stretches and inner split; the command passes on `seed_everything`.
+        store: feature store that `mer extract` wrote. Encoders that are frozen for good (`model.freeze`) take their tokens
+            from there and are not run; the others read media as ever. Training crops cut tokens, where they would have
+            cut media: the tokens then have seen beyond the crop's edge.
         specs: the encoders' input specs, where the module is used without a Trainer.
 
     Attributes:
@@ -54,6 +61,7 @@ class EmotionData(pl.LightningDataModule):
         skip_errors: bool = False,
         seed: int = 0,
         specs: dict[str, InputSpec] | None = None,
+        store: str | None = None,
     ):
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
@@ -73,6 +81,8 @@ class EmotionData(pl.LightningDataModule):
         self.batch_size, self.num_workers, self.val_fraction = batch_size, num_workers, val_fraction
         self.crop, self.keep, self.skip_errors, self.seed = crop, keep_in_memory, skip_errors, seed
         self._specs = specs
+        self.store = None if store is None else Store(store)
+        self._shelves: dict[str, Shelf] = {}
         self.split: Split = split_clips(self.manifest, self.fold, val_fraction, seed)
         self._datasets: dict[str, ClipDataset] = {}
         self._begin = (0, 0)
@@ -89,8 +99,9 @@ class EmotionData(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         model = getattr(getattr(self.trainer, "lightning_module", None), "model", None)
+        self._shelves = {} if self.store is None else self._find_shelves(self.store)
         for name, encoder in getattr(model, "encoders", {}).items():
-            if encoder.batch_by_length and self.batch_size > 1:
+            if encoder.batch_by_length and self.batch_size > 1 and name not in self._shelves:
                 raise UserError(f"the encoder {name!r} cannot mask padding", "Set data.batch_size to 1")
         for modality in self.specs:
             self.manifest.reference(self.manifest.clips[0], modality)  # a column that is missing is missing for all
@@ -104,10 +115,79 @@ class EmotionData(pl.LightningDataModule):
                     f"{self.manifest.path}: no {name} clips", "Fill in 'split', or name a fold with --data.fold"
                 )
             crop = self.crop if name == "train" else None
-            dataset = ClipDataset(self.manifest, clips, self.specs, crop, self.keep, self.seed)
-            if self.keep:
+            left_out = self._not_kept(clips)
+            self._skip(left_out)
+            dataset = ClipDataset(self.manifest, clips, self.specs, crop, self.keep, self.seed, self._shelves, left_out)
+            if self.keep and len(self._shelves) < len(self.specs):
                 self._skip(dataset.preload(name))
             self._datasets[name] = dataset
+
+    def _find_shelves(self, store: Store) -> dict[str, Shelf]:
+        """The shelf of every encoder that is frozen for good; says in one line what comes from where."""
+        assert self.trainer is not None, "a store needs the model's encoders, and so a Trainer"
+        task: Any = self.trainer.lightning_module
+        if not task.frozen:
+            first = next(iter(self.specs))
+            raise UserError(
+                f"data.store is {store.path}, but no encoder is frozen, and one that trains has no tokens to keep",
+                f"Freeze one with model.freeze: {{encoders.{first}: -1}}, or leave data.store out",
+            )
+        shelves: dict[str, Shelf] = {}
+        for modality in task.frozen:
+            key = Key.of(task.model.encoders[modality])
+            shelf = store.find(modality, key)
+            if shelf is None:
+                raise UserError(
+                    f"{store.path}: no tokens of the encoder {modality!r}: {store.explain(modality, key)}",
+                    f"Run {self._extraction(modality)}",
+                )
+            shelves[modality] = shelf
+        if self.trainer.is_global_zero:
+            sources = [f"{m} from {shelves[m].folder if m in shelves else 'media'}" for m in self.specs]
+            print(f"tokens: {', '.join(sources)}")
+        return shelves
+
+    def _not_kept(self, clips: Sequence[Clip]) -> dict[str, UserError]:
+        """Clips without tokens in the store, by name; an error that counts them, where they are not to be left out."""
+        found: dict[str, UserError] = {}
+        for modality, shelf in self._shelves.items():
+            wrong: dict[str, UserError] = {}
+            failures = shelf.failures()
+            for clip in clips:
+                reference = self.manifest.reference(clip, modality)
+                if reference is None:
+                    continue
+                item = item_id(reference, clip.start, clip.end)
+                remedy = f"Run {self._extraction(modality)}"
+                if item in failures:
+                    problem = failures[item].problem
+                    remedy = (
+                        f"{failures[item].remedy.rstrip('.')}, then run {self._extraction(modality, '--retry-failed')}"
+                    )
+                elif item not in shelf:
+                    problem = f"{reference} has no tokens in {shelf.folder}"
+                elif (changed := stale(self.manifest.corpus.root, shelf.note(item).sources)) is not None:
+                    problem = f"{changed} is another file than the one that its tokens were made of"
+                else:
+                    continue
+                wrong[clip.clip_id] = UserError(problem, remedy)
+            if wrong and not self.skip_errors:
+                clip_id, error = next(iter(wrong.items()))
+                raise UserError(
+                    f"{shelf.folder}: {len(wrong)} of {len(clips)} clips have no tokens that can be used, the first is"
+                    f" {clip_id!r} ({error.problem})",
+                    f"{error.remedy}, or go on without such clips with --data.skip_errors true",
+                )
+            found |= wrong
+        return found
+
+    def _extraction(self, modality: str, *more: str) -> str:
+        """The command that makes what is missing."""
+        assert self.trainer is not None and self.store is not None
+        resolved = Path(self.trainer.default_root_dir) / "config.yaml"
+        config = str(resolved) if resolved.is_file() else "CONFIG.yaml"
+        command = ["mer", "extract", "--config", config, "--manifest", str(self.manifest.path)]
+        return f"'{shlex.join([*command, '--store', str(self.store.path), '--modality', modality, *more])}'"
 
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -143,7 +223,7 @@ class EmotionData(pl.LightningDataModule):
             self._datasets[name],
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=Collate(self.specs, self.tasks),
+            collate_fn=Collate(self.specs, self.tasks, {m: shelf.dim for m, shelf in self._shelves.items()}),
             pin_memory=torch.cuda.is_available(),
             **workers,
             **options,
@@ -160,7 +240,9 @@ class EmotionData(pl.LightningDataModule):
         for batch in loader:
             self._skip(batch.skipped)
             if len(batch):
-                yield batch.inputs[modality]
+                sampled = batch.inputs[modality]
+                assert isinstance(sampled, Sampled)
+                yield sampled
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         self._skip(batch.skipped)

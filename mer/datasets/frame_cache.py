@@ -58,7 +58,7 @@ class CachedFrames:
     def take(self, index: Sequence[int] | np.ndarray) -> np.ndarray:
         """(n, 3, H, W) uint8 frames of these numbers."""
         if self._ends is None:
-            return self._bytes.reshape(len(self), *self.shape)[index]
+            return self._bytes.reshape(len(self), *self.shape)[np.asarray(index)]
         import cv2
 
         frames = np.empty((len(index), *self.shape), np.uint8)
@@ -67,7 +67,7 @@ class CachedFrames:
             picture = cv2.imdecode(self._bytes[first : int(self._ends[number])], cv2.IMREAD_COLOR_RGB)
             if picture is None or picture.shape != (*self.shape[1:], 3):
                 raise UserError(f"{self.file}: a damaged frame", "Remove the file; its clips are then decoded again")
-            frames[place] = picture.transpose(2, 0, 1)
+            cv2.split(picture, frames[place])
         return frames
 
     def sample(self, spec: InputSpec, start: float, end: float | None, seed: int | None = None) -> Sampled | None:
@@ -80,7 +80,7 @@ class CachedFrames:
         if spec.sampled_by_count:
             index, spans = chosen(spans, spec, seed)
             inside = inside[index]
-        values = torch.from_numpy(np.array(self.take(inside)))
+        values = torch.from_numpy(self.take(inside))
         mask = torch.ones((1, len(inside)), dtype=torch.bool)
         return Sampled(values[None], mask, torch.from_numpy(np.asarray(spans, np.float32))[None])
 
@@ -180,7 +180,7 @@ class FrameCache:
         mapped = self._maps.get(file)
         if mapped is None or len(mapped) < size:
             try:
-                mapped = np.memmap(file, np.uint8, "r")
+                mapped = np.asarray(np.memmap(file, np.uint8, "r"))  # the subclass slows every access
             except (OSError, ValueError):
                 return None
             self._maps[file] = mapped

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mer.encoders.base import Encoder
 from mer.errors import UserError
-from mer.spec import InputSpec
+from mer.spec import Face, InputSpec
 from mer.tokens import Sampled, Tokens
 
 
@@ -26,8 +28,10 @@ class FrameCNN(Encoder):
         augment: strength of the training augmentations (mirror, brightness, contrast, colour, shift; the same for all
             frames of a clip); 0 switches them off.
         window: seconds the predictor shows at once.
+        crop: `center`, `none` or `face`, see `InputSpec.crop`.
+        face: of crop `face`: how faces are found, e.g. `{detector: mediapipe, align: arcface}`; see `mer.spec.Face`.
 
-    Tokens: one per frame, (B, T, dim) at `rate` Hz.
+    Tokens: one per frame, (B, T, dim) at `rate` Hz; with faces, one per frame that shows a face.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class FrameCNN(Encoder):
         dropout: float = 0.1,
         augment: float = 1.0,
         window: float | None = 2.0,
+        crop: Literal["center", "none", "face"] = "center",
+        face: dict[str, Any] | None = None,
     ):
         super().__init__()
         if rate <= 0 or size >> len(channels) < 1:
@@ -47,7 +53,16 @@ class FrameCNN(Encoder):
             )
         # mean and std put pixels into [-1, 1]
         half = (0.5, 0.5, 0.5)
-        self.spec = InputSpec("video", rate=rate, size=(size, size), mean=half, std=half, window=window)
+        self.spec = InputSpec(
+            "video",
+            rate=rate,
+            size=(size, size),
+            mean=half,
+            std=half,
+            window=window,
+            crop=crop,
+            face=Face.from_dict(face or {}) if crop == "face" else None,
+        )
         self.dim, self.output_rate, self.augment = dim, rate, augment
         layers: list[nn.Module] = []
         for inside, outside in zip((3, *channels[:-1]), channels, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -17,11 +16,11 @@ from mer.datasets.manifest import Clip
 from mer.errors import UserError
 from mer.inference.predictor import ClipResult, Predictor
 from mer.inference.timeline import draw_timeline
+from mer.media.folder import SOUND, VIDEO, media_files, result_names
 from mer.predictions import Predictions
 from mer.runs import environment, write_json
 
 SCHEMA = 1
-SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".wav", ".flac", ".mp3", ".ogg", ".m4a"}
 
 
 def main(argv: list[str]) -> int:
@@ -54,7 +53,7 @@ def main(argv: list[str]) -> int:
     end = math.inf if options.end is None else options.end
     if not 0 <= options.start < end:  # NaN included
         raise UserError("--start and --end do not enclose anything", "Use 0 <= start < end, in seconds")
-    clips = _files(options.clips)
+    clips = media_files(options.clips, VIDEO | SOUND)
     inputs = _inputs(options.input, clips)
     predictor = Predictor(
         options.checkpoint, options.device, options.window, options.step, allow_modules=options.allow_module
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> int:
     tables = {name: Predictions(task) for name, task in predictor.tasks.items() if task.level == "video"}
     rows: dict[str, Clip] = {}
     failed: dict[Path, str] = {}
-    for path, name in tqdm(list(zip(clips, _names(clips), strict=True)), "predict", disable=len(clips) == 1):
+    for path, name in tqdm(list(zip(clips, result_names(clips), strict=True)), "predict", disable=len(clips) == 1):
         try:
             result = predictor.read(path, options.start, options.end, inputs)
         except UserError as error:
@@ -151,28 +150,6 @@ def _line(path: Path, result: ClipResult, predictor: Predictor) -> str:
         answers.append(f"{name}: " + ", ".join(f"{names[i]} {values[i]:.2f}" for i in best))
     without = f" (without {', '.join(result.absent)})" if result.absent else ""
     return f"{path.name}: " + "; ".join(answers or ["see the timeline"]) + without
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise UserError(f"{path}: no video or sound file in this folder", "Name the files, or another folder")
-            files += inside
-        else:
-            files.append(path)
-    return files
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for the results of each clip: its stem, numbered where two clips share it."""
-    names: list[str] = []
-    for path in paths:
-        candidates = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
-        names.append(next(name for name in candidates if name not in names))
-    return names
 
 
 def _inputs(pairs: Sequence[str], clips: Sequence[Path]) -> dict[str, str]:

@@ -116,7 +116,7 @@ class Recording:
         whole = {m: pick(s, self._specs[m]) for m, s in media.items()}
         parts = [{m: pick(c, self._specs[m]) for m, s in media.items() if (c := between(s, *w))} for w in windows]
         counted = {m: self._specs[m] for m in self._inside if m not in asked}
-        if counted:  # a fixed number of, say, flow fields cannot be cut out of others
+        if counted:  # skeletons are looked for in the chosen pictures alone
             whole |= self._found(counted, begin, until)
             for part, window in zip(parts, windows, strict=True):
                 part |= self._found(counted, *window)
@@ -140,7 +140,7 @@ class Recording:
     def _later(self, modality: str) -> bool:
         """Whether frames are chosen after decoding: so each is decoded once, however many windows show it."""
         spec = self._specs[modality]
-        return spec.sampled_by_count and spec.kind == "video"
+        return spec.sampled_by_count and spec.kind in ("video", "flow", "taylor")
 
     def _found(self, specs: Mapping[str, InputSpec], begin: float, end: float | None) -> dict[str, Sampled]:
         found: dict[str, Sampled] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 T = TypeVar("T")
 
@@ -45,12 +47,12 @@ class Frame:
     def _rgb(self) -> np.ndarray:
         if isinstance(self._picture, np.ndarray):
             return self._picture
-        return _upright(self._picture.to_ndarray(format="rgb24"), self._picture.rotation)
+        return _upright(_converted(self._picture, format="rgb24"), self._picture.rotation)
 
     def _gray(self) -> np.ndarray:
         if isinstance(self._picture, np.ndarray):
             return (self._picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-        return _upright(self._picture.to_ndarray(format="gray"), self._picture.rotation)
+        return _upright(_converted(self._picture, format="gray"), self._picture.rotation)
 
     def _scaled(self, size: tuple[int, int], crop: str) -> np.ndarray:
         height, width = size
@@ -66,10 +68,26 @@ class Frame:
             inner = (max(1, round(picture.height * scale)), max(1, round(picture.width * scale)))
         else:
             inner = (width, height) if turned else (height, width)
-        small = picture.reformat(width=inner[1], height=inner[0], format="rgb24", interpolation="AREA").to_ndarray()
+        small = _converted(picture, format="rgb24", width=inner[1], height=inner[0], interpolation="AREA")
         small = _upright(small, rotation)
         top, left = max((small.shape[0] - height) // 2, 0), max((small.shape[1] - width) // 2, 0)
         return np.ascontiguousarray(small[top : top + height, left : left + width].transpose(2, 0, 1))
+
+
+_scalers = threading.local()  # a scaler serves one thread, and remembers one conversion
+# Since PyAV 17 a scaler starts threads of its own for every frame, which costs more than it saves.
+_THREADS = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+def _converted(picture: av.VideoFrame, **wanted: Any) -> np.ndarray:
+    """(H, W, 3) or (H, W) uint8 of a decoded frame."""
+    made = _scalers.__dict__
+    key = str((picture.width, picture.height, picture.format.name, *wanted.values()))
+    if key not in made:
+        if len(made) > 8:
+            made.clear()
+        made[key] = VideoReformatter()
+    return made[key].reformat(picture, **wanted, **_THREADS).to_ndarray()
 
 
 def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:

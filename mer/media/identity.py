@@ -14,11 +14,13 @@ _DERIVED = {"flow": "mer.media.flow", "taylor": "mer.media.taylor", "pose": "mer
 def identity(spec: InputSpec) -> str:
     """Names and versions of the backends that a spec uses, e.g. `av 18.1.0; haar opencv 4.13`.
 
-    Feature rows, and skeletons or gaze that stand in files, pass through no backend: `rows`.
+    Feature rows, and skeletons that stand in files, pass through no backend: `rows`. Gaze files are resampled.
 
     Raises:
         UserError: a backend that is not installed.
     """
+    if spec.backend == "file" and spec.kind == "eye":
+        return _ask("mer.media.gaze_files", spec)
     if spec.kind == "features" or spec.backend == "file":
         return "rows"
     import av

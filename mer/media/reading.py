@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from mer.errors import UserError
 from mer.media import audio, video
-from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks
+from mer.media.frame import Frame
+from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks, choose
 from mer.media.stream import Stream, steady
 from mer.media.view import Pictures, View
 from mer.spec import InputSpec
@@ -67,16 +68,20 @@ def seen(
     """What several modalities take from one pass over a file's pictures."""
     results: dict[str, Stream | UserError] = {}
     views: dict[str, View] = {}
+    samplings: dict[str, Sampling] = {}
     for modality, spec in specs.items():
         try:
-            views[modality] = view(path, spec, start, end, seed, root)
+            # Flow between chosen frames would be that over their distance: fields are made densely, and then chosen.
+            whole = spec.dense() if spec.kind in ("flow", "taylor") else spec
+            samplings[modality] = _sampling(path, whole, start, end, seed)
+            views[modality] = view(path, whole, samplings[modality], root)
         except UserError as error:
             results[modality] = error
     if not views:
         return results
     shown = 0
     try:
-        for frame in video.frames(path, start, end):
+        for frame in _frames(path, list(samplings.values()), start, end):
             shown += 1
             for modality, looking in list(views.items()):
                 try:
@@ -92,12 +97,16 @@ def seen(
         stretch = f"between {start:g} s and {'the end' if end is None else f'{end:g} s'}"
         none = UserError(f"{path}: no frame could be decoded {stretch}", "Check 'start' and 'end', or convert the file")
         return results | {modality: none for modality in views}
-    return results | {modality: looking.result() for modality, looking in views.items()}
+    for modality, looking in views.items():
+        try:
+            results[modality] = _thinned(looking.result(), specs[modality], seed)
+        except UserError as error:  # of a clip so short that only now is anything taken from it
+            results[modality] = error
+    return results
 
 
-def view(path: Path, spec: InputSpec, start: float, end: float | None, seed: int | None, root: Path) -> View:
+def view(path: Path, spec: InputSpec, sampling: Sampling, root: Path) -> View:
     """The view that a spec asks for."""
-    sampling = _sampling(path, spec, start, end, seed)
     if spec.kind == "video" and spec.crop != "face":
         assert spec.size is not None
         return Pictures(sampling, spec.size, spec.crop)
@@ -123,6 +132,27 @@ def view(path: Path, spec: InputSpec, start: float, end: float | None, seed: int
 
         return EyesInVideo(sampling, spec)
     raise UserError(f"unknown kind of input {spec.kind!r}", f"Use audio, features, {', '.join(SEEN)}")
+
+
+def _thinned(stream: Stream, spec: InputSpec, seed: int | None) -> Stream:
+    """Where fields of motion were made densely, the number of them that the spec asks for."""
+    if spec.kind not in ("flow", "taylor") or spec.segments is None or not len(stream):
+        return stream
+    draw = None if seed is None else np.random.default_rng(seed)
+    times = stream.spans[:, 0].astype(np.float64)
+    index, spans = choose(times, float(stream.spans[-1, 1]), spec.segments, spec.duration, spec.stride, draw)
+    return Stream(stream.values[index], spans.astype(np.float32))
+
+
+def _frames(path: Path, samplings: list[Sampling], start: float, end: float | None) -> Iterator[Frame]:
+    """All frames of the stretch; where only a few are wanted, those."""
+    wanted = [set(s.wanted) if isinstance(s, Segments) else None for s in samplings]
+    moments: set[float] = set()
+    for times in wanted:
+        if times is None:
+            return video.frames(path, start, end)
+        moments |= times
+    return video.frames_at(path, sorted(moments))
 
 
 def _sampling(path: Path, spec: InputSpec, start: float, end: float | None, seed: int | None) -> Sampling:

@@ -1,4 +1,4 @@
-"""Log-mel spectrogram in plain torch: no librosa or torchaudio in the code path, cheap to import, differentiable.
+"""Log-mel spectrogram and MFCC in plain torch: no librosa or torchaudio in the code path, cheap to import, differentiable.
 
 Filterbank after Slaney's Auditory Toolbox (1998), the formula that librosa uses by default.
 """
@@ -66,3 +66,24 @@ def log_mel(waveform: Tensor, window: Tensor, filters: Tensor, n_fft: int, hop: 
     spectrum = torch.stft(padded, n_fft, hop, window.numel(), window, center=False, return_complex=True)
     power = spectrum.real.square() + spectrum.imag.square()
     return torch.log(power.transpose(1, 2)[:, :frames] @ filters + floor)
+
+
+def mfcc(log_mels: Tensor, count: int = 13, lifter: float = 0.0) -> Tensor:
+    """Mel-frequency cepstral coefficients (Davis and Mermelstein, 1980): an orthonormal DCT-II over the bands.
+
+    Args:
+        log_mels: (..., bands) from `log_mel`; librosa's own default takes decibels, 10 / ln 10 times as large, with a floor.
+        count: coefficients kept, at most the number of bands.
+        lifter: L of the sine lifter `1 + L / 2 sin(pi n / L)`, n from 1; 0 leaves it out. HTK uses 22.
+
+    Returns:
+        (..., count), the first one the square root of the number of bands times their mean.
+    """
+    bands = log_mels.shape[-1]
+    order = torch.arange(count, dtype=torch.float64)
+    middle = (torch.arange(bands, dtype=torch.float64) + 0.5) * math.pi / bands
+    basis = torch.cos(middle[:, None] * order) * math.sqrt(2.0 / bands)
+    basis[:, 0] /= math.sqrt(2.0)
+    if lifter > 0:
+        basis *= 1 + lifter / 2 * torch.sin(math.pi * (order + 1) / lifter)
+    return log_mels @ basis.to(log_mels)

@@ -93,7 +93,9 @@ class TestOfAFile:
         np.testing.assert_allclose(spans[1:, 0], spans[:-1, 1], atol=1e-6)
 
     @pytest.mark.parametrize("spec", [InputSpec("video", size=(16, 16), segments=6),
-                                      InputSpec("video", size=(16, 16), segments=1, duration=8, stride=2)])  # fmt: skip
+                                      InputSpec("video", size=(16, 16), segments=1, duration=8, stride=2),
+                                      InputSpec("flow", size=(16, 16), segments=4, backend="farneback"),
+                                      InputSpec("taylor", size=(16, 16), segments=4, duration=2)])  # fmt: skip
     def test_choosing_later_gives_the_same(self, clip: Path, spec: InputSpec) -> None:
         direct = prepare(clip.parent, clip.name, spec)
         later = pick(prepare(clip.parent, clip.name, spec.dense()), spec)
@@ -117,3 +119,15 @@ class TestSpec:
     def test_what_makes_no_sense_is_refused(self, wrong: dict) -> None:
         with pytest.raises(UserError):
             InputSpec("video", size=(8, 8), **wrong)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"detector": "magic"}, {"align": "none"}, {"detector": "precomputed"}, {"every": 0}, {"aligned": True}],
+    )
+    def test_faces_that_make_no_sense_are_refused(self, wrong: dict) -> None:
+        with pytest.raises(UserError):
+            Face.from_dict(wrong)
+
+    def test_the_shape_of_a_skeleton(self) -> None:
+        assert InputSpec("pose", rate=25, backend="file", layout="imigue22").item_shape() == (22, 3)
+        assert InputSpec("pose", rate=30, backend="file", layout="ntu25").item_shape() == (25, 4)

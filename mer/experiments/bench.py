@@ -1,0 +1,53 @@
+"""`mer bench media`: how fast videos, caches, faces and features are read here, each beside what it should be held against."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mer.errors import UserError
+from mer.experiments.bench_cache import cache_rows, face_rows
+from mer.experiments.bench_media import Row, decode_rows
+from mer.experiments.bench_store import extract_rows, store_rows
+
+PARTS: dict[str, Callable[[Path], list[Row]]] = {
+    "decode": decode_rows,
+    "cache": cache_rows,
+    "faces": face_rows,
+    "extract": extract_rows,
+    "store": store_rows,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="mer bench", description=__doc__)
+    parser.add_argument("what", choices=("media",), help="media: decoding, frame cache, faces, extraction, store")
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="only these parts")
+    parser.add_argument("--folder", type=Path, help="where test files are kept for the next time (1 GB; else removed)")
+    given = parser.parse_args(argv)
+    print(f"{platform.machine()}, Python {platform.python_version()}; the least or median of repeats, engines in turns")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.folder or Path(scratch)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--folder {folder}: {error.strerror}", "Name a folder that can be written") from None
+        for part in given.part:
+            print(table(PARTS[part](folder)), flush=True)
+    return 0
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned text, a block per job."""
+    wide = max(len(row.what) for row in rows)
+    lines: list[str] = []
+    for number, row in enumerate(rows):
+        if not number or row.name != rows[number - 1].name:
+            lines += ["", row.name]
+        ratio = "" if row.ratio is None else f"{row.ratio:8.2f} x"
+        lines.append(f"  {row.what:<{wide}}  {row.value:>10.3g} {row.unit:<7}{ratio}".rstrip())
+    return "\n".join(lines)
