@@ -30,6 +30,7 @@ from mer.datasets.store import DTYPES, Note, Shelf, Store
 from mer.datasets.store_key import Key, Source, source_names, sources, stale, weights_hash
 from mer.encoders.base import Encoder
 from mer.errors import UserError
+from mer.media.guard import abandon
 from mer.media.prepare import prepare_all
 from mer.media.probe import probe
 from mer.spec import InputSpec
@@ -543,7 +544,6 @@ class Ahead(Iterator[_Read]):
         self._queue: queue.SimpleQueue[tuple[Future[_Read], Callable[[], _Read]] | None] = queue.SimpleQueue()
         self._ahead: deque[tuple[Future[_Read], float]] = deque()
         self._next = next(self._jobs, None)
-        # Daemons: an interrupted command does not wait for a long decoding to end. Their processes end with this one.
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(plan.workers, len(jobs)))]
         for thread in self._threads:
             thread.start()
@@ -559,11 +559,15 @@ class Ahead(Iterator[_Read]):
         return result
 
     def close(self) -> None:
-        """Let the threads end after what they are at; what waits is not begun."""
+        """End the threads; what waits is not begun, and what is being decoded is given up."""
         for future, _ in self._ahead:
             future.cancel()
         for _ in self._threads:
             self._queue.put(None)
+        if self._ahead:  # interrupted: do not wait for a long decoding to end
+            abandon()
+        for thread in self._threads:  # a thread that runs on while the interpreter ends takes the process down with it
+            thread.join(10)
 
     def _fill(self) -> None:
         while self._next is not None:

@@ -85,7 +85,7 @@ def face_rows(folder: Path) -> list[Row]:
     for name in ("haar", "mediapipe"):
         if name == "mediapipe" and find_spec("mediapipe") is None:
             continue
-        detector = detectors.detector(Face(detector=name), path, folder)  # type: ignore[arg-type]
+        detector = detectors.detector(Face(detector=name), path, folder)
         detector.find(Frame(pictures[0], 0, 0.0, 0.04))
         began = time.process_time()
         for picture in pictures:

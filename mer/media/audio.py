@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from mer.errors import UserError
-from mer.media.probe import media_zero, opened
+from mer.media.probe import media_zero, opened, sound
 from mer.media.pulse import pulse
 
 # Left and right are averaged, whatever the codec: without it FFmpeg makes float codecs (AAC, Opus, MP3) 3 dB louder than
@@ -187,9 +187,9 @@ def _in_step(path: Path, start: float) -> Iterator[_Piece]:
 def _decoded(path: Path, start: float) -> Iterator[_Piece]:
     """Sound as it was recorded, mixed to mono, from somewhere before `start`; each piece is one decoded frame."""
     with opened(path) as container:
-        if not container.streams.audio:
+        stream = sound(container)
+        if stream is None:
             raise UserError(f"{path}: the file has no sound", "Leave the audio cell of this clip empty")
-        stream = container.streams.audio[0]
         zero = Fraction(media_zero(container))
         pieces = _mixed(container, stream, zero)
         if start < DEEP or not _exact(stream):
@@ -232,7 +232,10 @@ def _mixed(container: av.container.InputContainer, stream: av.AudioStream, zero:
                 at = None
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
         if mixer is None or kind != now:  # the stream may change in the middle; a filter knows one format
-            mixer, kind = _Filter(*now, MIX), now
+            try:
+                mixer, kind = _Filter(*now, MIX), now
+            except (av.error.FFmpegError, ValueError):  # a damaged header: there is no such rate or layout
+                continue
         # Unset, as times that jump back would be refused; NaN and infinity would spread in the resampler.
         frame.pts = None
         yield _Piece(np.nan_to_num(mixer.push(frame), posinf=1.0, neginf=-1.0), frame.sample_rate, at)

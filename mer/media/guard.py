@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,20 @@ def guarded(
 
 
 _mine = threading.local()
+_children: weakref.WeakSet[Child] = weakref.WeakSet()
+
+
+def abandon() -> None:
+    """End all child processes of this process, so that threads that wait for one go on at once (with an error)."""
+    for child in list(_children):
+        child.kill()
 
 
 class Child:
     """One child process; started when first asked, and again after it died."""
 
     def __init__(self) -> None:
+        _children.add(self)
         self._process: subprocess.Popen[bytes] | None = None
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the child)
 
@@ -98,8 +107,14 @@ class Child:
         failed = UserError(f"{names}: {why}", "Convert or download it again")
         return {modality: failed for modality in specs}
 
+    def kill(self) -> None:
+        """End the process, from any thread; whoever waits for its answer learns that it died."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing, and clear up."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -70,11 +70,16 @@ def media_zero(container: av.container.InputContainer) -> float:
 
 
 def pictures(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first video stream that is a video and not an attached picture."""
+    """The first video stream that is a video and not an attached picture, and that can be decoded."""
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        if not stream.disposition & av.stream.Disposition.attached_pic and stream.codec_context is not None:
             return stream
     return None
+
+
+def sound(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The first audio stream that can be decoded."""
+    return next((s for s in container.streams.audio if s.codec_context is not None), None)
 
 
 def probe(path: Path) -> MediaInfo:
@@ -87,7 +92,7 @@ def probe(path: Path) -> MediaInfo:
         video = pictures(container)
         duration = container.duration / av.time_base if container.duration else 0.0
         fps = float(video.average_rate) if video is not None and video.average_rate else None
-        return MediaInfo(path, duration, video is not None, bool(container.streams.audio), fps)
+        return MediaInfo(path, duration, video is not None, sound(container) is not None, fps)
 
 
 def length(path: Path) -> float:
@@ -101,8 +106,7 @@ def length(path: Path) -> float:
     """
     with opened(path) as container:
         zero, end = media_zero(container), 0.0
-        video = pictures(container)
-        streams = [*container.streams.audio, *([] if video is None else [video])]
+        streams = [s for s in (sound(container), pictures(container)) if s is not None]
         try:
             for packet in container.demux(streams) if streams else ():
                 stamp = packet.pts if packet.pts is not None else packet.dts
