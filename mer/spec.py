@@ -125,6 +125,11 @@ class InputSpec:
         """A fixed number of frames whatever the length of the clip: a stretch must be prepared, it cannot be cut out."""
         return self.segments is not None
 
+    @property
+    def chosen_later(self) -> bool:
+        """Whether a fixed number of elements may be chosen once all of them are made, with the same result."""
+        return self.sampled_by_count and self.kind in ("video", "flow", "taylor")
+
     def dense(self) -> InputSpec:
         """Where a fixed number of frames is wanted, each frame of the file once: what they are chosen from later."""
         return replace(self, segments=None, duration=1, stride=1) if self.sampled_by_count else self

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+from mer.datasets.frame_cache import CachedFrames, Form
 from mer.datasets.manifest import Clip, Manifest, read_frame_labels
+from mer.datasets.source import Source, between, extent
 from mer.datasets.store import Shelf
 from mer.datasets.store_key import item_id
 from mer.errors import UserError
 from mer.labels import Task
-from mer.media.prepare import prepare_all
 from mer.spec import InputSpec
 from mer.tokens import Sampled, Tokens, stack_samples
 
@@ -88,33 +89,6 @@ class Batch:
         )
 
 
-class MediaMemory:
-    """Prepared clips kept in memory, so that epochs, and the folds of a cross-validation, decode a file once."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, str, float, float | None, InputSpec], Sampled] = {}
-
-    def get(
-        self, manifest: Manifest, clip: Clip, references: Mapping[str, str], specs: Mapping[str, InputSpec], keep: bool
-    ) -> dict[str, Sampled]:
-        """Each modality of a clip; those that are not kept yet are read together, so that a file is decoded once."""
-        root = manifest.corpus.root
-        keys = {m: (str(root), references[m], clip.start, clip.end, specs[m]) for m in references}
-        found = {m: self._kept[key] for m, key in keys.items() if key in self._kept}
-        rest = {m: r for m, r in references.items() if m not in found}
-        read = prepare_all(root, rest, {m: specs[m] for m in rest}, clip.start, clip.end) if rest else {}
-        for modality, result in read.items():
-            if isinstance(result, UserError):
-                raise result
-            found[modality] = result
-            if keep:
-                self._kept[keys[modality]] = result
-        return found
-
-
-_MEMORY = MediaMemory()
-
-
 class ClipDataset(Dataset[Item | Skipped]):
     """Clips of one split.
 
@@ -127,8 +101,11 @@ class ClipDataset(Dataset[Item | Skipped]):
         seed: of the random stretches; each is a function of (seed, epoch, clip id).
         shelves: per modality the shelf of a feature store that gives its tokens; the others are read from media.
         left_out: clips that are known to be unreadable, and why.
+        draws: in training, frames of a fixed number are taken from random places; else from the middle of each part.
+        cache, form: folder and form of a frame cache, see `mer.datasets.frame_cache`.
 
-    Items are addressed by (epoch, index), or by index alone for epoch 0. A clip that cannot be read gives `Skipped`.
+    Every random draw is a function of (seed, epoch, clip id). Items are addressed by (epoch, index), or by index alone for
+    epoch 0. A clip that cannot be read gives `Skipped`.
     """
 
     def __init__(
@@ -141,10 +118,15 @@ class ClipDataset(Dataset[Item | Skipped]):
         seed: int = 0,
         shelves: Mapping[str, Shelf] | None = None,
         left_out: Mapping[str, UserError] | None = None,
+        draws: bool = False,
+        cache: str | None = None,
+        form: Form = "raw",
     ):
         self.manifest, self.clips, self.specs = manifest, list(clips), dict(specs)
-        self.crop, self.keep, self.seed = crop, keep, seed
+        self.crop, self.seed, self.draws = crop, seed, draws
         self.shelves, self.left_out = dict(shelves or {}), dict(left_out or {})
+        media = {m: s for m, s in self.specs.items() if m not in self.shelves}
+        self.source = Source(manifest, media, keep, cache, form, crop is not None)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -155,50 +137,66 @@ class ClipDataset(Dataset[Item | Skipped]):
         if clip.clip_id in self.left_out:
             return Skipped(clip.clip_id, self.left_out[clip.clip_id])
         try:
-            item = self.read(clip)
+            return self.read(clip, epoch)
         except UserError as error:
             return Skipped(clip.clip_id, error)
-        return self._cropped(item, epoch) if self.crop else item
 
-    def read(self, clip: Clip) -> Item:
-        """Prepare one whole clip."""
+    def read(self, clip: Clip, epoch: int = 0) -> Item:
+        """Prepare one clip, or the stretch of it that this epoch shows."""
+        random = np.random.default_rng([self.seed, epoch, zlib.crc32(clip.clip_id.encode())])
+        place, seed = random.random(), int(random.integers(2**31)) if self.draws else None
         references = {m: cell for m in self.specs if (cell := self.manifest.reference(clip, m)) is not None}
-        media = {m: r for m, r in references.items() if m not in self.shelves}
-        found: dict[str, Sampled | Tokens] = {**_MEMORY.get(self.manifest, clip, media, self.specs, self.keep)}
-        for modality in references.keys() - media.keys():
+        found: dict[str, Sampled | Tokens | CachedFrames] = {
+            **self.source.get(clip, {m: r for m, r in references.items() if m not in self.shelves}, seed)
+        }
+        for modality in references.keys() & self.shelves.keys():
             found[modality] = _kept(self.shelves[modality], item_id(references[modality], clip.start, clip.end))
-        inputs: dict[str, Sampled | Tokens | None] = {m: found.get(m) for m in self.specs}
-        if all(value is None for value in inputs.values()):
-            raise UserError(f"no media in {', '.join(inputs)}", "Fill in at least one of the columns")
+        if not found:
+            raise UserError(f"no media in {', '.join(self.specs)}", "Fill in at least one of the columns")
         if clip.end is None:
-            inputs = self._spread(inputs, clip.start)
+            found = self._spread(found, clip.start)
+        stretch = self._stretch(found, place)
+        inputs: dict[str, Sampled | Tokens | None] = dict.fromkeys(self.specs)
+        for modality, media in found.items():
+            if isinstance(media, Tokens):
+                inputs[modality] = media if stretch is None else between(media, *stretch)
+            else:
+                inputs[modality] = self.source.part(modality, media, stretch, seed)
+        targets, times = self._labels(clip, *(stretch or (clip.start, math.inf if clip.end is None else clip.end)))
+        return Item(clip, inputs, targets, times)
+
+    def _labels(self, clip: Clip, start: float, end: float) -> tuple[dict[str, Tensor], Tensor]:
+        """Targets, and the times (F,) of frame-level ones, of the moments that the stretch shows."""
         tasks = self.manifest.corpus.tasks
         targets = {n: _target(clip.labels[n], task) for n, task in tasks.items() if task.level == "video"}
         at_frames = {n: task for n, task in tasks.items() if task.level == "frame"}
-        times: list[float] = []
-        if at_frames:
-            rows: dict[str, list[Sequence[float] | None]] = {n: [] for n in at_frames}
-            if clip.frame_labels:
-                times, rows = read_frame_labels(self.manifest.corpus.root / clip.frame_labels, at_frames)
-            for name, task in at_frames.items():
-                cells = [_target(value, task) for value in rows[name]]
-                targets[name] = torch.stack(cells) if cells else _target(None, task)[None][:0]
-        item = Item(clip, inputs, targets, torch.tensor(times, dtype=torch.float32))
-        return self._labelled_between(item, clip.start, math.inf if clip.end is None else clip.end)
+        if not at_frames:
+            return targets, torch.zeros(0)
+        moments: list[float] = []
+        rows: dict[str, list[Sequence[float] | None]] = {n: [] for n in at_frames}
+        if clip.frame_labels:
+            moments, rows = read_frame_labels(self.manifest.corpus.root / clip.frame_labels, at_frames)
+        times = torch.tensor(moments, dtype=torch.float32)
+        shown = (times >= start) & (times < end)
+        for name, task in at_frames.items():
+            cells = [_target(value, task) for value in rows[name]]
+            targets[name] = torch.stack(cells)[shown] if cells else _target(None, task)[None][:0]
+        return targets, times[shown]
 
     def _spread(
-        self, inputs: Mapping[str, Sampled | Tokens | None], start: float
-    ) -> dict[str, Sampled | Tokens | None]:
+        self, found: Mapping[str, Sampled | Tokens | CachedFrames], start: float
+    ) -> dict[str, Sampled | Tokens | CachedFrames]:
         """Rows without a rate divide the clip; where the manifest gives it no end, it ends with its timed media."""
         untimed = {m for m, spec in self.specs.items() if spec.kind == "features" and spec.rate is None}
-        ends = [
-            float(s.spans[0, -1, 1]) for m, s in inputs.items() if s is not None and m not in untimed and s.mask.any()
-        ]
-        spread = dict(inputs)
-        for modality, sampled in inputs.items():
-            if sampled is not None and modality in untimed and ends and sampled.mask.any():
-                second = (max(ends) - start) / (float(sampled.spans[0, -1, 1]) - start)  # `prepare` gave each row one
-                spread[modality] = replace(sampled, spans=start + (sampled.spans - start) * second)
+        ends = [_end(media) for m, media in found.items() if m not in untimed]
+        last = max((end for end in ends if end is not None), default=None)
+        spread = dict(found)
+        for modality, media in found.items():
+            end = _end(media)
+            if modality in untimed and last is not None and end is not None:
+                assert not isinstance(media, CachedFrames)
+                second = (last - start) / (end - start)  # `prepare` gave each row one
+                spread[modality] = replace(media, spans=start + (media.spans - start) * second)
         return spread
 
     def preload(self, what: str) -> dict[str, UserError]:
@@ -207,49 +205,25 @@ class ClipDataset(Dataset[Item | Skipped]):
             items = tqdm(pool.map(self.__getitem__, range(len(self))), f"decode {what}", len(self), leave=False)
             return {item.clip_id: item.error for item in items if isinstance(item, Skipped)}
 
-    def _cropped(self, item: Item, epoch: int) -> Item:
-        """A stretch of `crop` seconds, the same for all modalities of the clip."""
-        assert self.crop is not None
+    def _stretch(
+        self, found: Mapping[str, Sampled | Tokens | CachedFrames], place: float
+    ) -> tuple[float, float] | None:
+        """The `crop` seconds that are shown, the same for all modalities of the clip; None for all of it."""
+        if self.crop is None:
+            return None
         # A timed stream alone says how long the clip is; one cached row stands for all of it and is never cut.
-        timed = [s.spans[0] for s in item.inputs.values() if s is not None and s.mask.shape[1] > 1]
-        if not timed:
-            return item
-        begin, end = min(float(s[0, 0]) for s in timed), max(float(s[-1, 1]) for s in timed)
+        extents = [e for media in found.values() if (e := extent(media)) is not None]
+        begin, end = min((e[0] for e in extents), default=0.0), max((e[1] for e in extents), default=0.0)
         if end - begin <= self.crop:
-            return item
-        random = np.random.default_rng([self.seed, epoch, zlib.crc32(item.clip.clip_id.encode())])
-        first = begin + random.random() * (end - begin - self.crop)
-        cut = {m: None if s is None else between(s, first, first + self.crop) for m, s in item.inputs.items()}
-        return self._labelled_between(replace(item, inputs=cut), first, first + self.crop)
-
-    def _labelled_between(self, item: Item, start: float, end: float) -> Item:
-        """Leave out frame-level targets of moments that the clip, or its crop, does not show."""
-        if not len(item.frame_times):
-            return item
-        shown = (item.frame_times >= start) & (item.frame_times < end)
-        tasks = self.manifest.corpus.tasks
-        targets = {n: t[shown] if tasks[n].level == "frame" else t for n, t in item.targets.items()}
-        return replace(item, targets=targets, frame_times=item.frame_times[shown])
+            return None
+        first = begin + place * (end - begin - self.crop)
+        return first, first + self.crop
 
 
-_Timed = TypeVar("_Timed", bound=Sampled | Tokens)
-
-
-def between(sampled: _Timed, start: float, end: float) -> _Timed | None:
-    """The stretch [start, end) of an unbatched sample: elements whose midpoint lies in it, None where there are none.
-
-    A single element that stands for the whole clip (one cached row) belongs to every stretch it overlaps.
-    """
-    spans = sampled.spans[0]
-    if len(spans) == 1:
-        return sampled if spans[0, 0] < end and spans[0, 1] > start else None
-    middle = spans.mean(1)
-    first, last = int(torch.searchsorted(middle, start)), int(torch.searchsorted(middle, end))
-    if first >= last:
-        return None
-    return replace(
-        sampled, values=sampled.values[:, first:last], mask=sampled.mask[:, first:last], spans=spans[None, first:last]
-    )
+def _end(media: Sampled | Tokens | CachedFrames) -> float | None:
+    """Seconds at which the last real element ends."""
+    spans = media.spans if isinstance(media, CachedFrames) else media.spans[0, media.mask[0]]
+    return float(spans[-1, 1]) if len(spans) else None
 
 
 def _kept(shelf: Shelf, item: str) -> Tokens:

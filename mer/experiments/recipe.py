@@ -13,6 +13,7 @@ from mer.errors import UserError
 # Where, how fast and how talkative; these do not decide about the numbers.
 _BESIDE_THE_POINT = {
     "out", "tensorboard", "wandb", "allow_module", "checkpoint", "data.manifest", "data.num_workers", "data.keep_in_memory",
+    "data.frame_cache", "data.store",  # other ways to the same numbers
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.logger",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.profiler",
     "trainer.default_root_dir",

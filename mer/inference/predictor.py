@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mer import checkpoint
-from mer.datasets.clips import between
+from mer.datasets.source import between
 from mer.errors import UserError
 from mer.inference.recording import Recording, Stretch
 from mer.inference.timeline import Timeline

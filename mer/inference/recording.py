@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mer.datasets.clips import between
+from mer.datasets.source import between
 from mer.errors import UserError
 from mer.media.pick import pick
 from mer.media.prepare import prepare, prepare_all
@@ -110,8 +110,9 @@ class Recording:
         A modality that has nothing there (sound shorter than picture, no face) is left out of the stretch.
         """
         until = self._end if end >= self.stop - 1e-6 else end  # what lies behind the container's end is read, too
-        dense = {m: self._specs[m].dense() if self._later(m) else self._specs[m] for m in self._inside}
-        asked = {m: spec for m, spec in dense.items() if self._later(m) or not spec.sampled_by_count}
+        # Frames are chosen after decoding: so each is decoded once, however many windows show it.
+        specs = {m: self._specs[m] for m in self._inside}
+        asked = {m: s.dense() for m, s in specs.items() if s.chosen_later or not s.sampled_by_count}
         media = self._found(asked, begin, until)
         whole = {m: pick(s, self._specs[m]) for m, s in media.items()}
         parts = [{m: pick(c, self._specs[m]) for m, s in media.items() if (c := between(s, *w))} for w in windows]
@@ -136,11 +137,6 @@ class Recording:
         """
         self.absent |= self._unseen
         self._nothing_to_read()
-
-    def _later(self, modality: str) -> bool:
-        """Whether frames are chosen after decoding: so each is decoded once, however many windows show it."""
-        spec = self._specs[modality]
-        return spec.sampled_by_count and spec.kind in ("video", "flow", "taylor")
 
     def _found(self, specs: Mapping[str, InputSpec], begin: float, end: float | None) -> dict[str, Sampled]:
         found: dict[str, Sampled] = {}

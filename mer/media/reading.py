@@ -71,8 +71,7 @@ def seen(
     samplings: dict[str, Sampling] = {}
     for modality, spec in specs.items():
         try:
-            # Flow between chosen frames would be that over their distance: fields are made densely, and then chosen.
-            whole = spec.dense() if spec.kind in ("flow", "taylor") else spec
+            whole = spec.dense() if _thinned_later(spec) else spec
             samplings[modality] = _sampling(path, whole, start, end, seed)
             views[modality] = view(path, whole, samplings[modality], root)
         except UserError as error:
@@ -134,9 +133,17 @@ def view(path: Path, spec: InputSpec, sampling: Sampling, root: Path) -> View:
     raise UserError(f"unknown kind of input {spec.kind!r}", f"Use audio, features, {', '.join(SEEN)}")
 
 
+def _thinned_later(spec: InputSpec) -> bool:
+    """Motion between chosen frames would be that over their distance, and a face is followed through all frames.
+
+    Such elements are made of every frame, and the wanted number is chosen from them.
+    """
+    return spec.kind in ("flow", "taylor") or spec.crop == "face"
+
+
 def _thinned(stream: Stream, spec: InputSpec, seed: int | None) -> Stream:
-    """Where fields of motion were made densely, the number of them that the spec asks for."""
-    if spec.kind not in ("flow", "taylor") or spec.segments is None or not len(stream):
+    """The number of elements that the spec asks for, of all."""
+    if spec.segments is None or not _thinned_later(spec) or not len(stream):
         return stream
     draw = None if seed is None else np.random.default_rng(seed)
     times = stream.spans[:, 0].astype(np.float64)

@@ -13,6 +13,7 @@ from media_files import grey, tone, write
 
 from mer.datasets.clips import Batch, ClipDataset, Collate, Item, ShuffledClips, Skipped
 from mer.datasets.manifest import Clip, Corpus, Manifest
+from mer.errors import UserError
 from mer.labels import LabelSpace, Task
 from mer.media.prepare import prepare_all
 from mer.spec import InputSpec
@@ -105,7 +106,7 @@ class TestWholeClips:
 
     def test_media_are_decoded_once_where_they_are_kept(self, root: Path) -> None:
         spec = {"audio": InputSpec("audio", rate=8001)}  # its own key in the memory that all datasets share
-        with patch("mer.datasets.clips.prepare_all", side_effect=prepare_all) as decoded:
+        with patch("mer.datasets.source.prepare_all", side_effect=prepare_all) as decoded:
             for _ in range(2):
                 for data in (
                     dataset(root, clip("a"), specs=spec, keep=True),
@@ -185,6 +186,49 @@ class TestCrops:
     def test_single_rows_alone_are_not_cropped(self, root: Path) -> None:
         found = item(dataset(root, clip("a"), specs={"au": SPECS["au"]}, crop=0.1))
         assert found.inputs["au"] is not None
+
+
+COUNTED = {"video": InputSpec("video", size=(8, 8), segments=4)}
+
+
+class TestFixedNumbersOfFrames:
+    """Whatever the way (decoder, memory, frame cache), the frames are the same."""
+
+    def ways(self, root: Path, tmp_path: Path, **options: object) -> list[ClipDataset]:
+        given = [{}, {"keep": True}, {"cache": str(tmp_path)}, {"cache": str(tmp_path)}]
+        return [dataset(root, clip("a"), specs=COUNTED, **way, **options) for way in given]
+
+    @pytest.mark.parametrize("crop", [None, 0.4])
+    @pytest.mark.parametrize("draws", [False, True])
+    def test_every_way_gives_the_same(self, crop: float | None, draws: bool, root: Path, tmp_path: Path) -> None:
+        for epoch in (0, 1):
+            found = [item(d, (epoch, 0)).inputs["video"] for d in self.ways(root, tmp_path, crop=crop, draws=draws)]
+            assert all(f is not None and f.mask.shape == (1, 4) for f in found)
+            for other in found[1:]:
+                assert torch.equal(found[0].values, other.values)
+                torch.testing.assert_close(found[0].spans, other.spans, atol=1e-5, rtol=0)
+
+    def test_training_sees_other_frames_each_epoch_and_evaluation_the_same(self, root: Path) -> None:
+        def times(draws: bool, epoch: int) -> list[int]:
+            values = item(dataset(root, clip("a"), specs=COUNTED, draws=draws), (epoch, 0)).inputs["video"].values
+            return values[0].float().mean((1, 2, 3)).int().tolist()
+
+        assert times(False, 0) == times(False, 5)
+        assert len({tuple(times(True, epoch)) for epoch in range(6)}) > 2
+        assert times(True, 3) == times(True, 3)
+
+    def test_a_cached_video_is_decoded_once(self, root: Path, tmp_path: Path) -> None:
+        specs = {"video": InputSpec("video", size=(9, 9), segments=4)}  # its own key in the memory that datasets share
+        with patch("mer.datasets.source.prepare_all", side_effect=prepare_all) as decoded:
+            for epoch in range(3):
+                for _ in range(2):
+                    item(dataset(root, clip("a"), specs=specs, cache=str(tmp_path), crop=0.4), (epoch, 0))
+        assert decoded.call_count == 1
+
+    def test_what_cannot_be_cut_is_refused(self, root: Path) -> None:
+        poses = {"video": InputSpec("pose", segments=4, backend="mediapipe", layout="mediapipe33")}
+        with pytest.raises(UserError, match=r"data\.crop"):
+            dataset(root, clip("a"), specs=poses, crop=0.4)
 
 
 class TestCollate:

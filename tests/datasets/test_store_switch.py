@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from mer import checkpoint
-from mer.datasets.clips import Batch, Collate, between, stack_tokens
+from mer.datasets.clips import Batch, Collate, stack_tokens
+from mer.datasets.source import between
 from mer.datasets.store import Store
 from mer.errors import UserError
 from mer.experiments.training import Run, parse

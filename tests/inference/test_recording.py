@@ -8,7 +8,7 @@ import pytest
 import torch
 from media_files import RATE, grey, tone, write
 
-from mer.datasets.clips import between
+from mer.datasets.source import between
 from mer.errors import UserError
 from mer.inference.recording import Recording
 from mer.media.pick import pick
