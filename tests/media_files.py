@@ -77,6 +77,16 @@ def write(
     return path
 
 
+def with_matrix(path: Path, matrix: tuple[int, ...]) -> Path:
+    """The same MP4 with a display matrix; a b, c d of the track's a b u, c d v, x y w."""
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"tkhd") + 44
+    for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
+        raw[place + offset : place + offset + 4] = (value * 65536).to_bytes(4, "big", signed=True)
+    path.write_bytes(raw)
+    return path
+
+
 def not_media(folder: Path) -> dict[str, Path]:
     """Files that are not what their name says: text, nothing at all, and one that is not there."""
     (folder / "text.mp4").write_text("this was a README\n" * 20, encoding="utf-8")

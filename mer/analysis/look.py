@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mer.errors import UserError
 from mer.files import draft_of
 from mer.media import audio, video
 from mer.media.folder import PICTURE, SOUND, VIDEO, media_files, result_names
+from mer.media.frame import Frame
 from mer.media.probe import length, probe
 from mer.media.sampling import Ticks, choose
 from mer.media.stream import Stream
@@ -33,11 +34,12 @@ COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a
 
 @dataclass
 class Shown:
-    """One picture of the page."""
+    """One picture of the page; `scale` (x, y) is from the pixels of the video to those of the page."""
 
     time: float
+    until: float
     picture: np.ndarray
-    scale: float
+    scale: np.ndarray
     faces: list[Any]
     motion: np.ndarray | None = None
 
@@ -52,7 +54,7 @@ class Seen:
         path: per track (time, centre x, centre y, height) in shares of the picture; of pictures where it was found.
         crops: per track (time, (h, w, 3) uint8).
         chosen: tracks of the target.
-        motion: (time, mean pixels of movement per picture).
+        motion: (time, mean pixels of movement per second since the picture before, of a picture 240 pixels high).
         skeleton: (N, V, 3) and its spans, or why there is none.
         speech: waveform and (n, 2) seconds, or why there is none.
     """
@@ -106,20 +108,19 @@ def _watch(path: Path, face: Face, rate: float, skeleton: str | None, seen: Seen
     if not times.size:
         seen.trouble = "no frame can be decoded"
         return
-    moments = set(times[choose(times, seen.end, SHOWN)[0]].tolist())
-    follower, ticks = FaceFollower(face, path, path.parent), Ticks(rate, 0.0, None)
+    moments = times[choose(times, seen.end, SHOWN)[0]].tolist()
+    follower = FaceFollower(face, path, path.parent)
     bones = _skeleton(rate, skeleton, seen)
     before: tuple[float, np.ndarray] | None = None
-    for frame in video.frames(path):
-        due = bool(ticks.take(frame))
-        wanted = frame.time in moments
+    for frame in _looked_at(path, rate):
+        # Of the pictures that are looked at, so that flow is over equal times, the first from each moment on.
+        wanted = bool(moments) and frame.until > moments[0] + 1e-6
+        moments = [t for t in moments if t >= frame.until - 1e-6]
         if bones is not None:
             try:
                 bones.see(frame)
             except UserError as error:
                 seen.skeleton, bones = error.problem, None
-        if not (due or wanted):
-            continue
         height, width = frame.rgb().shape[:2]
         faces = follower.look(frame)
         for found in faces:
@@ -131,14 +132,15 @@ def _watch(path: Path, face: Face, rate: float, skeleton: str | None, seen: Seen
             matrix = follower.matrix(found, CROP)
             if matrix is not None:
                 seen.crops.setdefault(found.track, []).append((frame.time, warp(frame.rgb(), matrix, CROP)))
-        scale = HEIGHT / height
-        small = frame.picture((HEIGHT, max(2, round(width * scale))), "none").transpose(1, 2, 0)
+        small = frame.picture((HEIGHT, _width(height, width)), "none").transpose(1, 2, 0)
+        scale = np.array([small.shape[1] / width, HEIGHT / height])
         gray = small.mean(axis=2).astype(np.uint8)
-        field_ = None if before is None else flow(before[1], gray)
-        if field_ is not None:
-            seen.motion.append((frame.time, float(np.hypot(*field_).mean())))
+        field_ = None
+        if before is not None:
+            field_ = flow(before[1], gray)
+            seen.motion.append((frame.time, float(np.hypot(*field_).mean()) / (frame.time - before[0])))
         if wanted:
-            seen.shown.append(Shown(frame.time, small, scale, faces, field_))
+            seen.shown.append(Shown(frame.time, frame.until, small, scale, faces, field_))
         before = frame.time, gray
     seen.chosen = follower.chosen()
     if bones is not None:
@@ -146,6 +148,22 @@ def _watch(path: Path, face: Face, rate: float, skeleton: str | None, seen: Seen
             seen.skeleton = bones.result()
         except UserError as error:
             seen.skeleton = error.problem
+
+
+def _width(height: int, width: int) -> int:
+    """Of a shown picture; strips are squeezed to what flow can be computed on and a page can hold."""
+    return min(max(round(width * HEIGHT / height), 16), 4 * HEIGHT)
+
+
+def _looked_at(path: Path, rate: float) -> Iterator[Frame]:
+    """Frames at a rate; of a clip that is shorter than half a tick, and of a photograph, the only one."""
+    ticks, last = Ticks(rate, 0.0, None), None
+    for frame in video.frames(path):
+        last = frame
+        if ticks.take(frame):
+            yield frame
+    if last is not None and ticks.rest():
+        yield last
 
 
 def _skeleton(rate: float, backend: str | None, seen: Seen) -> Any:
@@ -227,7 +245,7 @@ def _pictures(part: Any, seen: Seen) -> None:
         ax.imshow(shown.picture)
         ax.set(xlim=(0, shown.picture.shape[1]), ylim=(shown.picture.shape[0], 0))
         for face in shown.faces:
-            x0, y0, x1, y1 = face.box * shown.scale
+            x0, y0, x1, y1 = face.box * np.tile(shown.scale, 2)
             colour, chosen = _colour(face.track), face.track in seen.chosen
             box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour, lw=2.0 if chosen else 1.0)
             box.set_linestyle("-" if face.seen else ":")
@@ -269,10 +287,10 @@ def _bones(part: Any, seen: Seen, shape: Layout) -> None:
     spans = seen.skeleton.spans
     for ax, shown in zip(_row(part, seen, "skeleton"), seen.shown, strict=True):
         ax.imshow(shown.picture, alpha=0.55)
-        near = np.flatnonzero((spans[:, 0] <= shown.time + 1e-3) & (shown.time < spans[:, 1]))
-        if not len(near):
+        shared = np.minimum(spans[:, 1], shown.until) - np.maximum(spans[:, 0], shown.time)
+        if not (shared > 1e-3).any():
             continue
-        points = seen.skeleton.values[near[0]]
+        points = seen.skeleton.values[int(shared.argmax())]
         xy, sure = points[:, :2] * shown.scale, points[:, 2] > 0.5
         for child, parent in shape.edges:
             if sure[child] and sure[parent]:
@@ -330,11 +348,11 @@ def _tracks(axes: Any, seen: Seen) -> None:
 
 
 def _moving(axes: Any, seen: Seen) -> None:
-    axes.set_ylabel("movement\n(pixels)", fontsize=8)
+    axes.set_ylabel("movement\n(pixels/s)", fontsize=8)
     if seen.motion:
         axes.fill_between(*np.array(seen.motion).T, color="#888888", lw=0)
         most = float(np.quantile([moved for _, moved in seen.motion], 0.97))  # a cut is no movement
-        axes.set_ylim(0, 1.5 * max(most, 0.2))
+        axes.set_ylim(0, 1.5 * max(most, 2.0))
 
 
 def _sound(axes: Any, seen: Seen) -> None:

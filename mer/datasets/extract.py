@@ -481,12 +481,15 @@ class _Writer:
         try:
             if isinstance(result, UserError):
                 raise result
-            shelf.write(note, *result)
-            self.written += 1
-            self.empty += not len(result[0])
+            values, spans = result
+            values = shelf.fitting(note, values)
         except UserError as error:
             shelf.fail(note, error)
             self.failed.append(f"{modality} of {job.wanted.clip.clip_id}: {error}")
+            return
+        shelf.write(note, values, spans)  # a full disk is no fault of the clip: it ends the extraction
+        self.written += 1
+        self.empty += not len(values)
 
 
 def _joined(pieces: Sequence[tuple[Tensor, Tensor] | UserError]) -> tuple[Tensor, Tensor] | UserError:

@@ -133,6 +133,8 @@ class FrameCache:
     def get(self, path: Path, start: float, end: float | None) -> CachedFrames | None:
         """Frames of a stretch of a media file; None where they are not kept, or the file has changed since."""
         name = _name(path, start, end)
+        if name is None:
+            return None
         with self._lock:
             if name not in self._found:
                 self._look_again()
@@ -147,8 +149,11 @@ class FrameCache:
 
     def put(self, path: Path, start: float, end: float | None, frames: Tensor, spans: Tensor) -> None:
         """Keep the frames (F, 3, H, W) uint8 of a stretch, with their spans (F, 2)."""
+        name = _name(path, start, end)
+        if name is None:
+            return
         pieces, ends = _encoded(frames.numpy(), self.form)
-        entry: dict[str, Any] = {"name": _name(path, start, end), "spans": spans.tolist(), "ends": ends}
+        entry: dict[str, Any] = {"name": name, "spans": spans.tolist(), "ends": ends}
         with self._lock:
             if self._writer is None or self._writer.owner != os.getpid():
                 self._writer = _Writer(self.path)
@@ -214,9 +219,12 @@ class _Writer:
             ) from None
 
 
-def _name(path: Path, start: float, end: float | None) -> str:
-    """A stretch of a file as it is now; another size or time of change is another name."""
-    state = path.stat()
+def _name(path: Path, start: float, end: float | None) -> str | None:
+    """A stretch of a file as it is now; another size or time of change is another name. None of a file that is not there."""
+    try:
+        state = path.stat()
+    except OSError:  # reading it will say why
+        return None
     text = json.dumps([str(path.resolve()), state.st_size, state.st_mtime_ns, start, end])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

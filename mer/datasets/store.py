@@ -386,17 +386,26 @@ class Shelf:
 
     # -- writing ---------------------------------------------------------------------------------------------------------
 
-    def write(self, note: Note, values: Tensor, spans: Tensor) -> None:
-        """Keep the tokens of one item: values (T, D) of any float dtype, spans (T, 2) seconds; replaces what was there.
+    def fitting(self, note: Note, values: Tensor) -> Tensor:
+        """Tokens (T, D) of one item in the shelf's dtype.
 
         Raises:
-            UserError: a value is not finite, or too large for the shelf's dtype; or the disk is full.
+            UserError: a value is not finite, or too large for the shelf's dtype.
         """
         cast = values.detach().cpu().to(DTYPES[self.dtype]).contiguous()
         if not bool(torch.isfinite(cast).all()):
             if bool(torch.isfinite(values).all()):
                 raise UserError(f"{note}: a token does not fit into {self.dtype}", "Extract as bfloat16 or float32")
             raise UserError(f"{note}: the encoder answers with numbers that are not finite", "Look at the clip")
+        return cast
+
+    def write(self, note: Note, values: Tensor, spans: Tensor) -> None:
+        """Keep the tokens of one item: values (T, D) of any float dtype, spans (T, 2) seconds; replaces what was there.
+
+        Raises:
+            UserError: as for `fitting`; or the disk is full.
+        """
+        cast = self.fitting(note, values)
         tensors = {"values": cast, "spans": spans.detach().cpu().float().contiguous()}
         about = json.dumps({"key": self._digest, **note.to_dict()})
         path = self.path(note.id)

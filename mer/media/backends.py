@@ -15,7 +15,9 @@ import av
 import numpy as np
 
 from mer.errors import UserError, need_extra
-from mer.media.packets import PacketIndex, packet_index
+from mer.media.frame import orientation
+from mer.media.packets import PacketIndex, packet_index, video_stream
+from mer.media.probe import opened
 from mer.media.pulse import pulse
 
 
@@ -115,11 +117,16 @@ def shown(name: str, path: Path, start: float = 0.0) -> Generator[Shown, None, N
     _refuse(name, path, READERS[name].trouble(index))
     try:
         reader: Reader = READERS[name](path)
+        colours, mirrored = reader.rgb(0).shape[2], _mirrored(path)
     except UserError:
         raise
     except Exception as error:  # whatever a foreign library raises
         _refuse(name, path, f"it does not open it: {' '.join(str(error).split())[:120]}")
         raise AssertionError from None
+    if mirrored:
+        _refuse(name, path, "its pictures are mirrored")
+    if colours != 3:  # decord, of pictures that are turned by a quarter and then 16, 32 or 48 pixels wide
+        _refuse(name, path, f"it gives {colours} colours")
     if len(reader) != len(index.stamps):
         _refuse(name, path, f"it counts {len(reader)} pictures where {len(index.stamps)} are shown")
     return _numbered(reader, index, index.shown_at(start))
@@ -130,6 +137,13 @@ def _numbered(reader: Reader, index: PacketIndex, first: int) -> Generator[Shown
     for number in range(first, len(times)):
         pulse()
         yield Shown(number, float(times[number]), reader.rgb(number), index.lasts)
+
+
+def _mirrored(path: Path) -> bool:
+    """Whether the display matrix mirrors, which both read as a turn."""
+    with opened(path) as container:
+        first = next(container.decode(video_stream(container, path)), None)
+        return first is not None and orientation(first)[1]
 
 
 def _trouble(index: PacketIndex) -> str | None:

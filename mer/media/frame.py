@@ -1,7 +1,12 @@
-"""One displayed picture of a video, upright, with its time; converted only when and as somebody asks."""
+"""One displayed picture of a video, upright, with its time; converted only when and as somebody asks.
+
+Turned and mirrored as the file says. As in the frames of `ffmpeg`, pixels are the file's own: where they are not square
+(sample aspect ratio) nothing is stretched, and the two fields of an interlaced picture stay woven into one.
+"""
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -47,21 +52,21 @@ class Frame:
     def _rgb(self) -> np.ndarray:
         if isinstance(self._picture, np.ndarray):
             return self._picture
-        return _upright(_converted(self._picture, format="rgb24"), self._picture.rotation)
+        return _upright(_converted(self._picture, format="rgb24"), *orientation(self._picture))
 
     def _gray(self) -> np.ndarray:
         if isinstance(self._picture, np.ndarray):
             return (self._picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-        return _upright(_converted(self._picture, format="gray"), self._picture.rotation)
+        return _upright(_converted(self._picture, format="gray"), *orientation(self._picture))
 
     def _scaled(self, size: tuple[int, int], crop: str) -> np.ndarray:
         height, width = size
-        picture, rotation = self._picture, 0
+        picture, turns, mirrored = self._picture, 0, False
         if isinstance(picture, np.ndarray):
             picture = av.VideoFrame.from_ndarray(picture, format="rgb24")
         else:
-            rotation = picture.rotation
-        turned = rotation % 180 != 0
+            turns, mirrored = orientation(picture)
+        turned = turns % 2 != 0
         if crop == "center":
             # Resize so that the short side fits, then cut: the scaler works on the small picture only.
             scale = max((width if turned else height) / picture.height, (height if turned else width) / picture.width)
@@ -69,7 +74,7 @@ class Frame:
         else:
             inner = (width, height) if turned else (height, width)
         small = _converted(picture, format="rgb24", width=inner[1], height=inner[0], interpolation="AREA")
-        small = _upright(small, rotation)
+        small = _upright(small, turns, mirrored)
         top, left = max((small.shape[0] - height) // 2, 0), max((small.shape[1] - width) // 2, 0)
         return np.ascontiguousarray(small[top : top + height, left : left + width].transpose(2, 0, 1))
 
@@ -90,6 +95,20 @@ def _converted(picture: av.VideoFrame, **wanted: Any) -> np.ndarray:
     return made[key].reformat(picture, **wanted, **_THREADS).to_ndarray()
 
 
-def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
-    """Turn by the file's display matrix, which PyAV reports and does not apply."""
-    return np.ascontiguousarray(np.rot90(picture, round(rotation / 90))) if rotation else picture
+def orientation(picture: av.VideoFrame) -> tuple[int, bool]:
+    """The file's display matrix, which PyAV reports and does not apply: quarter turns against the clock, and a mirror.
+
+    Mirrored pictures (some front cameras) are turned upside down before the turns; `rotation` alone does not tell them.
+    """
+    matrix = picture.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    return round(picture.rotation / 90), a * d < b * c
+
+
+def _upright(picture: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:
+    """Put a stored picture the way round that `orientation` says."""
+    if mirrored:
+        picture = picture[::-1]
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns or mirrored else picture

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from media_files import with_matrix
 
 
 def words(arguments: str) -> list[str]:
@@ -58,12 +59,8 @@ def cut(path: Path, whole: Path, share: float = 0.55) -> Path:
 
 def turned(path: Path, whole: Path) -> Path:
     """The same MP4 with a display matrix that turns the picture by a quarter."""
-    raw = bytearray(whole.read_bytes())
-    place = raw.index(b"tkhd") + 44  # the matrix of the first track, the picture: a b u, c d v, x y w
-    for offset, value in zip((0, 4, 12, 16), (0, 1, -1, 0), strict=True):
-        raw[place + offset : place + offset + 4] = (value * 65536).to_bytes(4, "big", signed=True)
-    path.write_bytes(raw)
-    return path
+    path.write_bytes(whole.read_bytes())
+    return with_matrix(path, (0, 1, -1, 0))
 
 
 def nine(folder: Path) -> dict[str, Path]:

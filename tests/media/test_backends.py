@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from media_files import grey, with_matrix, write
 
 from media.hard_files import MORE, NINE, Reference, ffmpeg, more, moving, nine, programs, reference, words
 from mer.errors import UserError
@@ -254,6 +255,20 @@ def test_an_optional_backend_gives_the_same_frames_or_refuses(
     for a, b in zip(part.pictures, whole.pictures, strict=True):
         np.testing.assert_array_equal(a, b)
     at_random_places(path, whole, backend, 6)
+
+
+@pytest.mark.parametrize("backend", OPTIONAL)
+def test_an_optional_backend_refuses_mirrored_pictures(backend: str, tmp_path: Path) -> None:
+    path = with_matrix(write(tmp_path / "mirror.mp4", grey(3)), (-1, 0, 0, 1))
+    with pytest.raises(UserError, match="mirrored"):
+        video.frames(path, backend=backend)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="no decord")
+def test_decord_is_refused_where_it_gives_four_colours(tmp_path: Path) -> None:
+    path = with_matrix(write(tmp_path / "turned.mp4", grey(3)), (0, 1, -1, 0))
+    with pytest.raises(UserError, match="4 colours"):
+        video.frames(path, backend="decord")
 
 
 @pytest.mark.parametrize("backend", OPTIONAL)

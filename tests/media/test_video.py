@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_files import grey, load, not_media, shade, shades, tone, write
+from media_files import grey, load, not_media, shade, shades, tone, with_matrix, write
 
 from mer.errors import UserError
 from mer.media import video
@@ -119,16 +119,32 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
 def test_a_phone_held_sideways_gives_an_upright_picture(tmp_path: Path, matrix: tuple[int, ...], edge: str) -> None:
     picture = np.full((3, 48, 64, 3), 30, np.uint8)
     picture[:, :12] = 220  # bright at the top of the stored picture
-    path = write(tmp_path / "phone.mp4", picture)
-    raw = bytearray(path.read_bytes())
-    place = raw.index(b"tkhd") + 44  # the display matrix of the track: a b u, c d v, x y w
-    for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
-        raw[place + offset : place + offset + 4] = (value * 65536).to_bytes(4, "big", signed=True)
-    path.write_bytes(raw)
+    path = with_matrix(write(tmp_path / "phone.mp4", picture), matrix)
     frames, _ = load(path, 25, (32, 32), "none")
     level = frames[0].mean(0)
     edges = {"top": level[:5], "bottom": level[-5:], "left": level[:, :5], "right": level[:, -5:]}
     assert max(edges, key=lambda name: edges[name].mean()) == edge
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1), lambda stored: stored[:, ::-1]),
+        ((1, 0, 0, -1), lambda stored: stored[::-1]),
+        ((0, 1, 1, 0), lambda stored: stored.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda stored: stored[::-1, ::-1].swapaxes(0, 1)),
+    ],
+    ids=["left to right", "upside down", "transposed", "transposed the other way"],
+)
+def test_a_mirrored_picture_is_mirrored_and_not_merely_turned(tmp_path: Path, matrix: tuple[int, ...], shown) -> None:
+    picture = np.full((3, 48, 64, 3), 30, np.uint8)
+    picture[:, :24, :32], picture[:, :24, 32:], picture[:, 24:, :32] = 240, 170, 100  # four corners, four grays
+    path = with_matrix(write(tmp_path / "mirror.mp4", picture), matrix)
+    frame, expected = next(iter(video.frames(path))), shown(picture[0])
+    assert np.abs(frame.rgb().astype(int) - expected).mean() < 5
+    assert np.abs(frame.gray().astype(int) - expected[..., 0]).mean() < 5
+    size = expected.shape[0] // 2, expected.shape[1] // 2
+    assert np.abs(frame.picture(size, "none").transpose(1, 2, 0).astype(int) - expected[::2, ::2]).mean() < 5
 
 
 def test_a_damaged_tail_costs_only_the_tail(tmp_path: Path) -> None:
