@@ -29,6 +29,7 @@ WIDTH = 13.0  # inches of the page
 LEAST = 3  # columns, where there are fewer pictures: a photograph must not fill a metre
 COLUMNS, CROPS = 20, 40  # of the contact sheet
 HEARD = 16000
+GONE = 0.5  # seconds without a face after which a track is drawn anew
 COLOURS = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#1f78b4")
 
 
@@ -337,7 +338,7 @@ def _over_time(part: Any, curves: dict[str, float], seen: Seen) -> None:
 def _tracks(axes: Any, seen: Seen) -> None:
     axes.set_ylabel("faces: place\nacross, height", fontsize=8)
     for track, path in seen.path.items():
-        time, x, _, size = np.array(path).T
+        time, x, _, size = _parted(np.array(path)).T
         chosen = track in seen.chosen
         alpha, name = (0.35, f"track {track} (target)") if chosen else (0.15, f"track {track}")
         axes.fill_between(time, x - size / 2, x + size / 2, color=_colour(track), alpha=alpha, lw=0, step="mid")
@@ -345,6 +346,12 @@ def _tracks(axes: Any, seen: Seen) -> None:
     axes.set_ylim(1, 0)
     if seen.path:
         axes.legend(fontsize=7, loc="upper right", ncols=6, frameon=False)
+
+
+def _parted(path: np.ndarray) -> np.ndarray:
+    """A track (N, 4) with a row of NaN wherever it was out of sight, so that nothing is drawn there."""
+    gone = np.flatnonzero(np.diff(path[:, 0]) > GONE) + 1
+    return np.insert(path, gone, np.nan, axis=0)
 
 
 def _moving(axes: Any, seen: Seen) -> None:

@@ -82,7 +82,9 @@ def warp(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.n
     height, width = size
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     # A crop k times as large has at least as many pixels as the face; blocks of k x k are then averaged.
-    k = int(np.ceil(1 / scale - 0.05)) if scale < 0.95 else 1
+    # Of a box far beyond the picture no more are made than the picture has to give.
+    most = 2 * -(-max(picture.shape[:2]) // min(size))
+    k = min(int(np.ceil(1 / scale - 0.05)), most) if scale < 0.95 else 1
     finer = k * matrix + np.array([[0, 0, (k - 1) / 2]] * 2)
     large = cv2.warpAffine(picture, finer, (k * width, k * height), flags=cv2.INTER_LINEAR)
     return large if k == 1 else cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)

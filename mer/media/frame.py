@@ -52,12 +52,12 @@ class Frame:
     def _rgb(self) -> np.ndarray:
         if isinstance(self._picture, np.ndarray):
             return self._picture
-        return _upright(_converted(self._picture, format="rgb24"), *orientation(self._picture))
+        return _upright(_converted(self._picture, format="rgb24"), *self._orientation(self._picture))
 
     def _gray(self) -> np.ndarray:
         if isinstance(self._picture, np.ndarray):
             return (self._picture @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-        return _upright(_converted(self._picture, format="gray"), *orientation(self._picture))
+        return _upright(_converted(self._picture, format="gray"), *self._orientation(self._picture))
 
     def _scaled(self, size: tuple[int, int], crop: str) -> np.ndarray:
         height, width = size
@@ -65,7 +65,7 @@ class Frame:
         if isinstance(picture, np.ndarray):
             picture = av.VideoFrame.from_ndarray(picture, format="rgb24")
         else:
-            turns, mirrored = orientation(picture)
+            turns, mirrored = self._orientation(picture)
         turned = turns % 2 != 0
         if crop == "center":
             # Resize so that the short side fits, then cut: the scaler works on the small picture only.
@@ -77,6 +77,9 @@ class Frame:
         small = _upright(small, turns, mirrored)
         top, left = max((small.shape[0] - height) // 2, 0), max((small.shape[1] - width) // 2, 0)
         return np.ascontiguousarray(small[top : top + height, left : left + width].transpose(2, 0, 1))
+
+    def _orientation(self, picture: av.VideoFrame) -> tuple[int, bool]:
+        return self.once("orientation", lambda: orientation(picture))  # a picture tells it once
 
 
 _scalers = threading.local()  # a scaler serves one thread, and remembers one conversion
@@ -98,13 +101,23 @@ def _converted(picture: av.VideoFrame, **wanted: Any) -> np.ndarray:
 def orientation(picture: av.VideoFrame) -> tuple[int, bool]:
     """The file's display matrix, which PyAV reports and does not apply: quarter turns against the clock, and a mirror.
 
-    Mirrored pictures (some front cameras) are turned upside down before the turns; `rotation` alone does not tell them.
+    Mirrored pictures (some front cameras) are turned upside down before the turns; `rotation` alone does not tell them. Of
+    a photograph with EXIF data only the turns are known. To be asked once per picture.
     """
-    matrix = picture.side_data.get("DISPLAYMATRIX")
+    turns = round(picture.rotation / 90)
+    try:
+        side_data = picture.side_data
+    except ValueError:  # PyAV stumbles over what it has no name for: EXIF data
+        return turns, False
+    found = side_data.get("DISPLAYMATRIX")
+    matrix = None if found is None else bytes(memoryview(found))  # type: ignore[arg-type]
+    # A picture and its side data hold each other, and would stay until the garbage collector comes by: hundreds of pictures
+    # of 1280 x 720. Bound to an empty picture instead, they let go.
+    side_data.__init__(av.VideoFrame())  # type: ignore[misc]
     if matrix is None:
-        return 0, False
-    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
-    return round(picture.rotation / 90), a * d < b * c
+        return turns, False
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
+    return turns, a * d < b * c
 
 
 def _upright(picture: np.ndarray, turns: int, mirrored: bool) -> np.ndarray:

@@ -27,6 +27,7 @@ from mer.media.features import split_reference
 from mer.media.stream import Stream, steady
 from mer.spec import InputSpec
 
+LARGEST = 1 << 29  # bytes of text in a compressed file; three hours at 1000 Hz have as many, and a bomb has more
 REACH = 1.5  # sample periods; a value is made of samples that lie no further away
 _UNITS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6}
 _CLOCK = "Declare the clock behind the file: #s, #ms, #us, or #120Hz for evenly spaced samples"
@@ -363,7 +364,13 @@ def _named(headings: Iterable[str]) -> dict[str, tuple[int, str]]:
 
 def _text(path: Path) -> str:
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            with gzip.open(path) as file:
+                raw = file.read(LARGEST + 1)
+            if len(raw) > LARGEST:
+                raise UserError(f"{path}: more than {LARGEST >> 20} MB of text", "Export the recording in parts")
+        else:
+            raw = path.read_bytes()
         return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable text ({error})", "Export it as .csv or .tsv in UTF-8") from None

@@ -25,7 +25,11 @@ def identity(spec: InputSpec) -> str:
         return "rows"
     import av
 
-    parts = [f"av {av.__version__}"]
+    from mer.media import video
+
+    name = "pyav" if spec.kind == "audio" else video.named(None)
+    # Other readers' pictures are scaled from RGB, which differs at the edges of colours.
+    parts = [f"av {av.__version__}" if name == "pyav" else f"av {av.__version__}, frames by {name}"]
     if spec.face is not None:
         parts.append(_ask("mer.media.detectors", spec.face))
     if spec.kind in _DERIVED:

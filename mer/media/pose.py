@@ -50,13 +50,18 @@ class Skeletons:
         spec: `backend` `mediapipe` or `mediapipe-hands`; `layout`, by default what the backend sees.
 
     Raises:
-        UserError: unknown backend or layout, or MediaPipe is not installed (at the first frame).
+        UserError: unknown backend or layout, a layout that is 3-D, or MediaPipe is not installed (at the first frame).
     """
 
     def __init__(self, sampling: Sampling, spec: InputSpec):
         _check(spec)
         self.sampling, self.spec = sampling, spec
         self.layout: Layout = layout(spec.layout or NATIVE[str(spec.backend)])
+        if self.layout.depth:
+            raise UserError(
+                f"pose: skeletons of {self.layout.name!r} are 3-D, and those of {spec.backend} 2-D",
+                "Choose an encoder of another layout, or a file of 3-D skeletons",
+            )
         convert(np.zeros((1, self._native.size, 3), np.float32), self._native, self.layout)  # refuses what cannot be
         self._finder: Finder | None = None
         self._values: list[np.ndarray] = []

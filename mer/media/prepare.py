@@ -64,6 +64,11 @@ def prepare_all(
                 prepared[modality] = _sampled(_from_file(root, references[modality], spec, start, end))
             except UserError as error:
                 prepared[modality] = error
+            except Exception as error:  # whatever a parser stumbles over in a file that is broken, or made to break it
+                prepared[modality] = UserError(
+                    f"{root / references[modality]}: reading failed ({type(error).__name__}: {error})",
+                    "Convert, extract or download it again",
+                )
     if media:
         streams = guarded(root, {m: references[m] for m in media}, media, start, end, seed)
         prepared |= {m: s if isinstance(s, UserError) else _sampled(s) for m, s in streams.items()}

@@ -80,7 +80,15 @@ def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: f
     if not path.exists():
         raise UserError(f"{path}: no such file or folder", "Check the path, or 'root' in corpus.yaml")
     track = _track(path, key, row, declared, _changed(path))
-    points = track.points if spec.layout is None else convert(track.points, track.layout, layout(spec.layout))
+    points = track.points
+    if spec.layout is not None:
+        if points.shape[-1] != spec.item_shape()[-1]:
+            has, wants = points.shape[-1] - 1, spec.item_shape()[-1] - 1
+            raise UserError(
+                f"{root / reference}: coordinates are {has}-D, and skeletons of {spec.layout!r} are {wants}-D",
+                "Choose an encoder of another layout",
+            )
+        points = convert(points, track.layout, layout(spec.layout))
     rate = spec.rate
     if rate is None:
         stop = end if end is not None and end > start else start + track.length

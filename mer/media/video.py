@@ -50,7 +50,8 @@ def frames(path: Path, start: float = 0.0, end: float | None = None, backend: st
         path: any file PyAV reads.
         start, end: seconds of media time, half-open; end None is the end of the picture.
         backend: `pyav`, `decord` or `torchcodec`; None asks the environment variable MER_VIDEO_BACKEND, else `pyav`. All
-            give equal `Frame.rgb()`; scaled pictures may differ by rounding, as only PyAV scales from the coded colours.
+            give equal `Frame.rgb()`; gray and scaled pictures differ by some levels (20 at the edges of strong colours), as
+            only PyAV makes them from the coded colours.
 
     A frame is shown until the next one replaces it; the last one for its own duration. A packet that does not decode is
     left out, a file that breaks off ends the stream. A late `start` is reached through the key picture before it.
@@ -59,7 +60,7 @@ def frames(path: Path, start: float = 0.0, end: float | None = None, backend: st
         UserError: the file is missing, not media, or has no picture; the backend is unknown, not installed, or would
             read this file wrongly.
     """
-    name = _named(backend)
+    name = named(backend)
     if name == "pyav":
         return _stretch(_decoded(path, start), start, end)
     return _stretch(backends.shown(name, path, start), start, end)
@@ -81,14 +82,19 @@ def frames_at(path: Path, moments: Sequence[float], backend: str | None = None) 
     """
     if not len(moments):
         return iter(())
-    if _named(backend) == "pyav":
+    if named(backend) == "pyav":
         index = packet_index(path)
         if index.unsure is None:
             return _picked(path, index, moments)
     return _at(frames(path, max(0.0, float(moments[0])), None, backend), moments)
 
 
-def _named(backend: str | None) -> str:
+def named(backend: str | None) -> str:
+    """The backend that is meant; None asks the environment variable.
+
+    Raises:
+        UserError: there is none of that name.
+    """
     name = backend or os.environ.get(BACKEND) or "pyav"
     if name != "pyav" and name not in backends.READERS:
         raise UserError(f"no video backend {name!r} ({BACKEND})", f"Use pyav, {', '.join(backends.READERS)}")

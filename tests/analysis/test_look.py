@@ -44,6 +44,24 @@ def test_what_was_seen(tmp_path: Path) -> None:
     assert len(seen.speech) <= 1
 
 
+def test_flow_is_over_equal_times(tmp_path: Path) -> None:
+    """Shown pictures are some of those that are looked at, at 25 frames per second and a rate of 5 every fifth."""
+    noise = np.random.default_rng(0).integers(0, 255, (120, 260, 1), np.uint8)
+    pictures = np.repeat(np.stack([noise[:, 2 * k : 2 * k + 160] for k in range(50)]), 3, axis=3)  # 50 pixels a second
+    seen = look(write(tmp_path / "clip.mp4", pictures), Face(), rate=5, skeleton=None)
+    looked = [time for time, _ in seen.motion]
+    assert np.diff(looked) == pytest.approx(0.2)
+    assert {shown.time for shown in seen.shown} <= {0.08, *looked}
+    assert np.median([speed for _, speed in seen.motion]) == pytest.approx(100, rel=0.15), "at twice the size"
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1000, 16), (16, 1000)])
+def test_pictures_of_any_shape(shape: tuple[int, int], tmp_path: Path) -> None:
+    path = write(tmp_path / "strip.mp4", grey(10, *shape))
+    assert main(["look", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert pages(tmp_path / "out") == ["strip_look.png"]
+
+
 def test_bad_files_are_lines_among_good_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = not_media(tmp_path)
     good = write(tmp_path / "good.mp4", grey(10))

@@ -19,6 +19,8 @@ from media.hard_files import MORE, NINE, Reference, ffmpeg, more, moving, nine, 
 from mer.errors import UserError
 from mer.media import video
 from mer.media.frame import Frame
+from mer.media.identity import identity
+from mer.spec import InputSpec
 
 pytestmark = pytest.mark.skipif(not programs(), reason="no ffmpeg program: install the extra 'test'")
 
@@ -279,6 +281,15 @@ def test_the_environment_chooses_the_backend(
     assert [frame.index for frame in video.frames(files["closed.mp4"], 2.0, 2.1)] == [50, 51, 52]
     with pytest.raises(UserError, match=f"{backend} does not read this file exactly"):
         video.frames(files["cut.mp4"])
+
+
+def test_another_reader_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = InputSpec("video", rate=5, size=(32, 32))
+    plain, sound = identity(spec), identity(InputSpec("audio", rate=16000))
+    monkeypatch.setenv(video.BACKEND, "decord")
+    assert "decord" in identity(spec)
+    assert plain != identity(spec)
+    assert sound == identity(InputSpec("audio", rate=16000))
 
 
 def test_an_unknown_or_missing_backend_is_named(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from media_files import RATE, grey, tone, write
@@ -98,6 +100,15 @@ def test_a_photograph_is_a_video_of_one_frame(tmp_path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(grey(1)[0], format="rgb24")))
         container.mux(stream.encode(None))
+    assert counts(read(path)) == {"video": 1, "frames": 4}
+
+
+def test_a_photograph_with_exif_data(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    plain = cv2.imencode(".jpg", grey(1)[0])[1].tobytes()
+    upright = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 0x112, 3, 1, 1, 0)
+    exif = b"\xff\xe1" + struct.pack(">H", len(upright) + 8) + b"Exif\0\0" + upright
+    path.write_bytes(plain[:2] + exif + plain[2:])
     assert counts(read(path)) == {"video": 1, "frames": 4}
 
 

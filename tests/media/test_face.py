@@ -213,6 +213,9 @@ def test_faces_of_a_file_stay_in_time_when_the_stretch_begins_late(tmp_path: Pat
     [
         (None, {"file": "nowhere/{stem}.csv"}, r"nowhere/clip\.csv: not found"),
         (None, {"file": "{subject}.csv"}, "{stem} and {name} only"),
+        (None, {"file": "{stem.__class__}.csv"}, "{stem} and {name} only"),
+        (None, {"file": "{stem:>999999999999}.csv"}, "{stem} and {name} only"),
+        (None, {"file": "{stem.csv"}, "{stem} and {name} only"),
         (None, {"align": "arcface"}, r"align 'arcface' needs points, and there are none"),
         (lambda row: {n: v for n, v in row.items() if n != "y1"}, {}, "missing columns y1; there are frame, x0"),
         (lambda row: {n: v for n, v in row.items() if n != "frame"}, {}, r"missing columns frame \(or time\)"),
@@ -224,6 +227,16 @@ def test_a_mistake_is_named_with_its_remedy(tmp_path: Path, change, face: dict, 
     table(tmp_path, [change(row) for row in rows] if change else rows)
     with pytest.raises(UserError, match=says):
         crops(path, **face)
+
+
+def test_boxes_that_are_none_are_no_faces(tmp_path: Path) -> None:
+    path, rows = clip(tmp_path, {"red": (range(3), 60)}, count=3)
+    table(tmp_path, [row | {"x1": "inf", "y1": "inf"} for row in rows])
+    assert len(crops(path)) == 0
+    table(tmp_path, [row | {"x0": row["x1"], "x1": row["x0"]} for row in rows])
+    assert len(crops(path)) == 0
+    table(tmp_path, [row | {"x0": -1e7, "y0": -1e7, "x1": 1e7, "y1": 1e7} for row in rows])
+    assert len(crops(path)) == 3, "as large as it is, it costs no more memory than the picture"
 
 
 def test_opencv_5_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,6 +302,28 @@ def test_where_nobody_is_there_is_no_face(real_data: Path) -> None:
     assert share(real_data / "video_samples/mmaction2/test.mp4") == 0
     assert share(pyfeat / "face_noface.mov") == pytest.approx(2.4 / 6.5, abs=0.05), "the scene is cut after 2.4 s"
     assert share(pyfeat / "multi_face.jpg", target="all") >= 4
+
+
+def ten_people(real_data: Path, folder: Path) -> Path:
+    """Five people twice, side by side; one of them wears sunglasses and a cap."""
+    five = cv2.imread(str(real_data / "video_samples/pyfeat/multi_face.jpg"))
+    if five is None:
+        pytest.skip("no multi_face.jpg")
+    cv2.imwrite(str(folder / "ten.png"), np.hstack([five, five]))
+    return folder / "ten.png"
+
+
+@pytest.mark.real
+def test_of_ten_people_haar_finds_the_eight_who_look_into_the_camera(real_data: Path, tmp_path: Path) -> None:
+    assert 7 <= share(ten_people(real_data, tmp_path), target="all") <= 8
+
+
+@pytest.mark.real
+@pytest.mark.mediapipe
+@pytest.mark.skipif(importlib.util.find_spec("mediapipe") is None, reason="mediapipe is not installed")
+def test_of_ten_people_in_a_wide_picture_mediapipe_finds_most(real_data: Path, tmp_path: Path) -> None:
+    """Its detectors see the picture at 192 pixels across, where these faces have ten; nobody is found twice."""
+    assert 6 <= share(ten_people(real_data, tmp_path), detector="mediapipe", target="all") <= 10
 
 
 @pytest.mark.real

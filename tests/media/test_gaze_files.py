@@ -290,3 +290,10 @@ def test_andersson_recordings(real_data: Path) -> None:
         slow = load(root, f"labelled_gaze.npz#xy_px[{row}]", spec("gaze_x", "gaze_y", rate=50))
         assert len(slow) <= -(-len(own) // 10)
         assert (slow.values[:, 0] >= own[own.any(1), 0].min()).all()
+
+
+def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mer.media.gaze_files.LARGEST", 1 << 20)
+    (tmp_path / "g.tsv.gz").write_bytes(gzip.compress(b"t_s\tgaze_x\n" + b"0" * (2 << 20)))
+    with pytest.raises(UserError, match="more than 1 MB"):
+        load(tmp_path, "g.tsv.gz", spec("gaze_x"))

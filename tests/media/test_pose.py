@@ -92,6 +92,11 @@ def test_what_cannot_be_is_said_at_once() -> None:
         Skeletons(EveryFrame(0, None), spec(to="hand21"))
 
 
+def test_a_layout_in_space_is_refused() -> None:
+    with pytest.raises(UserError, match="3-D"):
+        Skeletons(EveryFrame(0, None), spec(to="ntu25"))
+
+
 def test_without_mediapipe_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> str:
         raise importlib.metadata.PackageNotFoundError(name)

@@ -91,3 +91,37 @@ def test_a_clip_behind_the_last_row_is_refused(root: Path) -> None:
 def test_an_unknown_kind_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match="unknown kind of input 'smell'"):
         prepare(root, "clip.mp4", InputSpec("smell"))  # type: ignore[arg-type]
+
+
+POSE = InputSpec("pose", rate=25, backend="file", layout="coco17")
+EYE = InputSpec("eye", rate=50, backend="file", columns=("gaze_x",))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "spec"),
+    [
+        ("list.json", b"[" * 100_000, POSE),
+        ("people.json", b'{"instance_info": [{"frame_id": 1, "instances": 5}]}', POSE),
+        ("images.json", b'{"annotations": [], "images": [{}]}', POSE),
+        ("latin.csv", "Z\u00fcrich".encode("latin-1"), POSE),
+        ("field.csv", b'"' + b"x" * 200_000 + b'"', POSE),
+        ("body.skeleton", bytes(range(128, 256)), POSE),
+        ("clock.tsv", b"t_s\tgaze_x\n0\t1\n1e308\t2\n", EYE),
+        ("field.tsv", b't_s\tgaze_x\n0\t"' + b"x" * 200_000 + b'"', EYE),
+        ("header.npy", b"\x93NUMPY\x01\x00\xff\x0f" + b"(" * 4095, InputSpec("features")),
+    ],
+)
+def test_a_broken_side_file_is_one_line(tmp_path: Path, name: str, content: bytes, spec: InputSpec) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match="reading failed") as caught:
+        prepare(tmp_path, name, spec)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_array_that_promises_more_than_there_is_is_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((10, 2), np.float32))
+    raw = (tmp_path / "rows.npy").read_bytes()
+    (tmp_path / "rows.npy").write_bytes(raw.replace(b"(10, 2), }        ", b"(99999999999999, 2), }", 1)[: len(raw)])
+    with pytest.raises(UserError, match=r"rows\.npy"):
+        prepare(tmp_path, "rows.npy", InputSpec("features"))

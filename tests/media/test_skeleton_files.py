@@ -326,6 +326,17 @@ def test_a_third_channel_that_is_no_confidence(tmp_path: Path) -> None:
         load(tmp_path, "a.npy", spec())
 
 
+@pytest.mark.parametrize(
+    ("declared", "to", "says"), [("coco17:xyc", "ntu25", "are 2-D"), ("h36m17:xyz", "coco17", "are 3-D")]
+)
+def test_flat_and_deep_skeletons_do_not_take_each_others_place(
+    tmp_path: Path, declared: str, to: str, says: str
+) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).uniform(0.1, 1, (4, 17, 3)))
+    with pytest.raises(UserError, match=says):
+        load(tmp_path, f"a.npy#{declared}", spec(to=to))
+
+
 def test_sequences_end_to_end_are_cut_by_their_offset(tmp_path: Path) -> None:
     skeleton = np.random.default_rng(0).normal(size=(9, 20, 3))
     np.savez(tmp_path / "all.npz", skeleton=skeleton, skeleton_offset=[0, 4, 9], inertial=np.ones((3, 6)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from media_files import grey, load, not_media, shade, shades, tone, with_matrix, write
 
 from mer.errors import UserError
 from mer.media import video
+from mer.media.frame import Frame
 from mer.media.probe import probe
 
 
@@ -145,6 +148,17 @@ def test_a_mirrored_picture_is_mirrored_and_not_merely_turned(tmp_path: Path, ma
     assert np.abs(frame.gray().astype(int) - expected[..., 0]).mean() < 5
     size = expected.shape[0] // 2, expected.shape[1] // 2
     assert np.abs(frame.picture(size, "none").transpose(1, 2, 0).astype(int) - expected[::2, ::2]).mean() < 5
+
+
+def test_a_picture_whose_orientation_is_known_is_held_by_nobody(clip: Path) -> None:
+    """PyAV's side data would: an hour of 1280 x 720 then fills gigabytes before the garbage collector comes by."""
+    with av.open(str(clip)) as container:
+        picture = next(container.decode(video=0))
+        holders = sys.getrefcount(picture)
+        frame = Frame(picture, 0, 0.0, 0.04)
+        frame.rgb(), frame.gray(), frame.picture((8, 8), "none")
+        del frame
+        assert sys.getrefcount(picture) == holders
 
 
 def test_a_damaged_tail_costs_only_the_tail(tmp_path: Path) -> None:

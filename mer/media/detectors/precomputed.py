@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,14 @@ def file_of(face: Face, path: Path, root: Path) -> Path:
         UserError: `face.file` names something else in braces.
     """
     assert face.file is not None  # `Face` sees to that
-    try:
-        return root / face.file.format(stem=path.stem, name=path.name)
-    except (KeyError, IndexError, ValueError):
-        raise UserError(f"face.file {face.file!r}", "Use {stem} and {name} only") from None
+    known = {"{stem}": path.stem, "{name}": path.name}
+
+    def filled(match: re.Match[str]) -> str:
+        if match[0] not in known:
+            raise UserError(f"face.file {face.file!r}", "Use {stem} and {name} only")
+        return known[match[0]]
+
+    return root / re.sub(r"\{[^{}]*\}|[{}]", filled, face.file)
 
 
 class Precomputed:
@@ -77,7 +82,8 @@ class Precomputed:
     def find(self, frame: Frame) -> list[Detection]:
         least = self.face.smallest * min(frame.rgb().shape[:2])
         found = [self._detection(row) for row in self._rows(frame)]
-        return [d for d in found if d.score >= self.face.confidence and d.box[3] - d.box[1] >= least]
+        sure = [d for d in found if d.score >= self.face.confidence and np.isfinite(d.box).all()]
+        return [d for d in sure if d.box[3] - d.box[1] >= least and d.box[2] > d.box[0]]
 
     def _rows(self, frame: Frame) -> list[int]:
         if self._frames is not None and frame.index >= 0:
@@ -166,7 +172,7 @@ def _read(file: Path) -> Columns:
             columns = {name: np.array([_number(row.get(name)) for row in rows]) for name in names}
         if len({len(column) for column in columns.values()}) > 1:
             raise ValueError("columns of unequal length")
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except Exception as error:  # whatever a parser stumbles over
         raise UserError(f"{file}: cannot be read as faces ({error})", "Give a CSV, JSON or npz as documented") from None
     return columns
 
