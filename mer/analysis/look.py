@@ -16,7 +16,7 @@ from mer.files import draft_of
 from mer.media import audio, video
 from mer.media.folder import PICTURE, SOUND, VIDEO, media_files, result_names
 from mer.media.frame import Frame
-from mer.media.probe import length, probe
+from mer.media.guard import examined, guarded
 from mer.media.sampling import Ticks, choose
 from mer.media.stream import Stream
 from mer.skeletons import Layout, layout
@@ -84,8 +84,9 @@ def look(path: Path, face: Face, rate: float = 10.0, skeleton: str | None = "med
     Raises:
         UserError: the file is missing or not media.
     """
-    info = probe(path)
-    seen = Seen(length(path))
+    file = examined(path)
+    info, seen = file.info, Seen(file.length)
+    _rehearse(path)
     if info.has_video:
         _watch(path, face, rate, skeleton, seen)
     if info.has_audio:
@@ -99,6 +100,18 @@ def look(path: Path, face: Face, rate: float = 10.0, skeleton: str | None = "med
     else:
         seen.wave = "no sound in the file"
     return seen
+
+
+def _rehearse(path: Path) -> None:
+    """Decode the file once in the child process, as what kills or hangs a decoder there would do so here.
+
+    Raises:
+        UserError: it does.
+    """
+    specs = {"picture": InputSpec("video", rate=0.5, size=(8, 8)), "sound": InputSpec("audio", rate=HEARD)}
+    for result in guarded(Path(), dict.fromkeys(specs, str(path.absolute())), specs).values():
+        if isinstance(result, UserError) and "the decoder" in result.problem:
+            raise result
 
 
 def _watch(path: Path, face: Face, rate: float, skeleton: str | None, seen: Seen) -> None:

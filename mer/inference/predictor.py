@@ -16,8 +16,8 @@ from mer.inference.recording import Recording, Stretch
 from mer.inference.timeline import Timeline
 from mer.inference.windows import SlidingWindow
 from mer.labels import Task
-from mer.media.probe import MediaInfo, probe
-from mer.media.video import presentation_times
+from mer.media.guard import examined
+from mer.media.probe import MediaInfo
 from mer.model import Prediction
 from mer.predictions import probabilities
 from mer.runs import file_hash
@@ -103,10 +103,10 @@ class Predictor:
         Raises:
             UserError: the file is missing or damaged, or holds nothing that the model can read.
         """
-        info = probe(media)
-        recording = Recording(media, info, self.model.specs, start, end, dict(inputs or {}))
+        file = examined(media)
+        recording = Recording(media, file, self.model.specs, start, end, dict(inputs or {}))
         stop = recording.stop
-        times, frames = _clock(media, info, start, stop)
+        times, frames = _clock(file.times, start, stop)
         spans = self.windows.over(start, stop)
         answers = _Answers(self.tasks, len(spans), len(times))
         how = "whole clip" if stop - start <= WHOLE_CLIP else "mean over windows"
@@ -145,7 +145,7 @@ class Predictor:
             for name, curve in curves.items()
         }
         return ClipResult(
-            info, start, stop, answers.clip, timelines, recording.used, recording.absent, answers.clip_weights, how
+            file.info, start, stop, answers.clip, timelines, recording.used, recording.absent, answers.clip_weights, how
         )
 
     def _windows(self, stretch: Stretch, rows: list[int], answers: _Answers) -> None:
@@ -206,13 +206,11 @@ class _Answers:
         self.clip_weights: dict[str, float] | None = None
 
 
-def _clock(media: Path, info: MediaInfo, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
+def _clock(every: np.ndarray, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
     """Presentation times within [start, end) and the number of each frame in the file; a regular clock for sound."""
-    if info.has_video:
-        every = presentation_times(media)
-        inside = np.flatnonzero((every >= start - 1e-6) & (every < end))
-        if inside.size:
-            return every[inside], inside
+    inside = np.flatnonzero((every >= start - 1e-6) & (every < end))
+    if inside.size:
+        return every[inside], inside
     count = max(1, int(np.ceil((end - start) * SOUND_CLOCK - 1e-6)))
     return start + np.arange(count) / SOUND_CLOCK, np.arange(count)
 

@@ -10,7 +10,7 @@ from mer.datasets.source import between
 from mer.errors import UserError
 from mer.media.pick import pick
 from mer.media.prepare import prepare, prepare_all
-from mer.media.probe import MediaInfo, length
+from mer.media.probe import Examined
 from mer.media.reading import SEEN
 from mer.spec import InputSpec
 from mer.tokens import Sampled
@@ -44,7 +44,7 @@ class Recording:
 
     Args:
         media: video or sound file.
-        info: what it holds.
+        file: what it holds.
         specs: of the model's encoders.
         start, end: seconds to look at; end None is the end of the file.
         inputs: references for modalities that are not in the file itself.
@@ -60,7 +60,7 @@ class Recording:
     def __init__(
         self,
         media: Path,
-        info: MediaInfo,
+        file: Examined,
         specs: Mapping[str, InputSpec],
         start: float,
         end: float | None,
@@ -75,7 +75,8 @@ class Recording:
         self._whole: dict[str, Sampled] = {}
         self._inside: dict[str, str] = {}
         self._unseen: dict[str, str] = {}
-        self.stop = length(media) if end is None else end
+        info = file.info
+        self.stop = file.length if end is None else end
         for modality, spec in specs.items():
             extracted = spec.kind == "features" or spec.backend == "file"
             if modality in inputs and extracted:

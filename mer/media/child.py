@@ -12,6 +12,7 @@ import struct
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from mer.errors import UserError
 from mer.media import pulse
-from mer.media.reading import read
+from mer.media.reading import examine, read
 from mer.spec import InputSpec
 
 LENGTH = struct.Struct("<q")
@@ -36,6 +37,9 @@ def main() -> None:
 
 
 def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
+    if "examine" in request:
+        _examine(answers, Path(request["examine"]), request["times"])
+        return
     specs = {m: InputSpec.from_dict(plain) for m, plain in request["specs"].items()}
     try:
         streams = read(
@@ -54,6 +58,25 @@ def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
             continue
         header[modality] = [{"dtype": a.dtype.str, "shape": a.shape} for a in (stream.values, stream.spans)]
         arrays += [np.ascontiguousarray(stream.values), np.ascontiguousarray(stream.spans)]
+    _send(answers, header, arrays)
+
+
+def _examine(answers: BinaryIO, path: Path, times: bool) -> None:
+    try:
+        found = examine(path, times)
+    except UserError as error:
+        _send(answers, {"problem": error.problem, "remedy": error.remedy}, [])
+        return
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        problem = f"{path}: reading failed ({type(error).__name__}: {error})"
+        _send(answers, {"problem": problem, "remedy": "Convert or download it again"}, [])
+        return
+    info = {k: v for k, v in asdict(found.info).items() if k != "path"}
+    _send(answers, {"info": info, "length": found.length, "frames": len(found.times)}, [found.times])
+
+
+def _send(answers: BinaryIO, header: dict[str, Any], arrays: list[np.ndarray]) -> None:
     text = json.dumps(header).encode()
     answers.write(LENGTH.pack(len(text)) + text)
     for array in arrays:

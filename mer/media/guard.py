@@ -12,18 +12,20 @@ import sys
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mer.errors import UserError
 from mer.media import reading
 from mer.media.child import LENGTH
+from mer.media.probe import Examined, MediaInfo
 from mer.media.stream import Stream
 from mer.spec import InputSpec
 
+T = TypeVar("T")
 PATIENCE = "MER_DECODE_TIMEOUT"  # seconds without a decoded frame after which a file is given up; 0 decodes in process
 
 
@@ -40,6 +42,24 @@ def guarded(
     The environment variable MER_DECODE_TIMEOUT says after how many seconds without progress a file is given up (60), and
     0 reads in this process.
     """
+    patience = _patience()
+    if patience <= 0:
+        return reading.read(root, references, specs, start, end, seed)
+    return _child().read(root, references, specs, start, end, seed, patience)
+
+
+def examined(path: Path, times: bool = True) -> Examined:
+    """`mer.media.reading.examine` in the child process of this thread.
+
+    Raises:
+        UserError: the file is missing, empty or not media, or kills or hangs the decoder.
+    """
+    patience = _patience()
+    return reading.examine(path, times) if patience <= 0 else _child().examine(path, times, patience)
+
+
+def _patience() -> float:
+    """Seconds, from the environment."""
     wish = os.environ.get(PATIENCE, "60")
     try:
         patience = float(wish)
@@ -47,13 +67,15 @@ def guarded(
             raise ValueError
     except ValueError:
         raise UserError(f"{PATIENCE} is {wish!r}", "Give seconds, e.g. 60; 0 decodes in process") from None
-    if patience <= 0:
-        return reading.read(root, references, specs, start, end, seed)
+    return patience
+
+
+def _child() -> Child:
     own = (os.getpid(), threading.get_ident())  # a forked loader process must not talk to its parent's child
     if getattr(_mine, "own", None) != own:
         _mine.own, _mine.child = own, Child()
     child: Child = _mine.child
-    return child.read(root, references, specs, start, end, seed, patience)
+    return child
 
 
 _mine = threading.local()
@@ -95,7 +117,29 @@ class Child:
         }
         names = ", ".join(sorted({str(root / reference) for reference in references.values()}))
         try:
-            return self._ask(request, patience)
+            return self._tried(lambda: self._streams(request, patience), names, patience)
+        except UserError as failed:
+            return dict.fromkeys(specs, failed)
+
+    def examine(self, path: Path, times: bool, patience: float) -> Examined:
+        """As `mer.media.reading.examine`."""
+        request = {"examine": str(path.absolute()), "times": times}
+
+        def ask() -> Examined:
+            header = self._ask(request, patience)
+            if "problem" in header:
+                raise UserError(header["problem"], header["remedy"])
+            shown = np.frombuffer(self._take(8 * int(header["frames"]), patience), np.float64)
+            return Examined(MediaInfo(path=path, **header["info"]), header["length"], shown)
+
+        return self._tried(ask, str(path), patience)
+
+    def _tried(self, ask: Callable[[], T], names: str, patience: float) -> T:
+        """The answer; a death or a silence of the child is an error that names the files."""
+        try:
+            return ask()
+        except UserError:
+            raise
         except TimeoutError:
             why = f"the decoder hung for {patience:g} s"
         except (EOFError, BrokenPipeError):
@@ -104,8 +148,7 @@ class Child:
             self.close()
             raise
         self.close()
-        failed = UserError(f"{names}: {why}", "Convert or download it again")
-        return {modality: failed for modality in specs}
+        raise UserError(f"{names}: {why}", "Convert or download it again")
 
     def kill(self) -> None:
         """End the process, from any thread; whoever waits for its answer learns that it died."""
@@ -145,7 +188,8 @@ class Child:
             )
         return self._process
 
-    def _ask(self, request: dict[str, Any], patience: float) -> dict[str, Stream | UserError]:
+    def _ask(self, request: dict[str, Any], patience: float) -> dict[str, Any]:
+        """Send a request and give the header of the answer."""
         process = self._start()
         assert process.stdin is not None
         text = json.dumps(request).encode()
@@ -153,9 +197,12 @@ class Child:
         process.stdin.flush()
         while (length := LENGTH.unpack(self._take(LENGTH.size, patience))[0]) == 0:
             pass  # a sign of life
-        header = json.loads(self._take(length, patience))
+        header: dict[str, Any] = json.loads(self._take(length, patience))
+        return header
+
+    def _streams(self, request: dict[str, Any], patience: float) -> dict[str, Stream | UserError]:
         streams: dict[str, Stream | UserError] = {}
-        for modality, entry in header.items():
+        for modality, entry in self._ask(request, patience).items():
             if isinstance(entry, dict):
                 streams[modality] = UserError(entry["problem"], entry["remedy"])
                 continue

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import av.container
+import numpy as np
 
 from mer.errors import UserError
 
@@ -33,6 +34,21 @@ class MediaInfo:
 # A corpus is untrusted: a file is that file, never a pattern of names, another protocol, or a list that leads elsewhere.
 _HERE = {"protocol_whitelist": "file", "pattern_type": "none"}
 _LISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[playlist]")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the packets of a media file say.
+
+    Attributes:
+        info: its streams.
+        length: seconds, see `length`.
+        times: presentation time of each displayed frame, float64 seconds (F,); empty without pictures, or not asked for.
+    """
+
+    info: MediaInfo
+    length: float
+    times: np.ndarray
 
 
 @contextmanager

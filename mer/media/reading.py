@@ -10,6 +10,7 @@ import numpy as np
 from mer.errors import UserError
 from mer.media import audio, video
 from mer.media.frame import Frame
+from mer.media.probe import Examined, length, probe
 from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks, choose
 from mer.media.stream import Stream, steady
 from mer.media.view import Pictures, View
@@ -52,6 +53,17 @@ def read(
     for reference, modalities in together.items():
         streams |= seen(root / reference, {m: specs[m] for m in modalities}, start, end, seed, root)
     return {modality: streams[modality] for modality in specs}
+
+
+def examine(path: Path, times: bool) -> Examined:
+    """Look into a file; where packets do not tell the times of its frames, its pictures are decoded for them.
+
+    Raises:
+        UserError: the file is missing, empty or not media.
+    """
+    info = probe(path)
+    shown = video.presentation_times(path) if times and info.has_video else np.zeros(0)
+    return Examined(info, length(path), shown)
 
 
 def heard(path: Path, spec: InputSpec, start: float, end: float | None) -> Stream:

@@ -11,9 +11,9 @@ from media_files import RATE, grey, tone, write
 from mer.datasets.source import between
 from mer.errors import UserError
 from mer.inference.recording import Recording
+from mer.media.guard import examined
 from mer.media.pick import pick
 from mer.media.prepare import prepare
-from mer.media.probe import probe
 from mer.spec import InputSpec
 
 SPECS = {"face": InputSpec("video", rate=5, size=(16, 16)), "voice": InputSpec("audio", rate=RATE)}
@@ -27,7 +27,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recording(clip: Path, specs=SPECS, start: float = 0.0, end: float | None = None, **inputs: str) -> Recording:
-    return Recording(clip, probe(clip), specs, start, end, inputs)
+    return Recording(clip, examined(clip), specs, start, end, inputs)
 
 
 def test_stretches_are_parts_of_the_whole(clip: Path) -> None:

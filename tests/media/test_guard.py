@@ -167,3 +167,20 @@ def test_the_child_ends_with_its_parent(clip: Path) -> None:
 def test_the_child_starts_without_torch() -> None:
     code = "import sys, mer.media.child; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_is_examined_in_the_child(child: Child, clip: Path, tmp_path: Path) -> None:
+    there, here = child.examine(clip, True, 20.0), reading.examine(clip, True)
+    assert (there.info, there.length) == (here.info, here.length)
+    np.testing.assert_array_equal(there.times, here.times)
+    assert len(here.times) == 25
+    assert not len(child.examine(clip, False, 20.0).times)
+    sound = write(tmp_path / "sound.mp4", wave=tone(1.0))
+    assert not child.examine(sound, True, 20.0).info.has_video
+    (tmp_path / "text.mp4").write_text("words")
+    with pytest.raises(UserError, match="not readable"):
+        child.examine(tmp_path / "text.mp4", True, 20.0)
+    os.kill(child._process.pid, signal.SIGSTOP)
+    with pytest.raises(UserError, match="hung"):
+        child.examine(clip, True, 0.5)
+    assert child.examine(clip, True, 20.0).length == here.length
