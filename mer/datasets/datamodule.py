@@ -47,6 +47,7 @@ class EmotionData(pl.LightningDataModule):
 
     Attributes:
         skipped: clips that were left out so far, and why.
+        checkpoint: the model.safetensors whose weights the model has, where they are not those of the config.
 
     The loader of test clips exists only inside `mer test`, `crossval` and `quickstart`.
     """
@@ -91,6 +92,7 @@ class EmotionData(pl.LightningDataModule):
         self._shelves: dict[str, Shelf] = {}
         self.split: Split = split_clips(self.manifest, self.fold, val_fraction, seed)
         self._datasets: dict[str, ClipDataset] = {}
+        self.checkpoint: Path | None = None
         self._begin = (0, 0)
         self.skipped: dict[str, str] = {}
 
@@ -195,8 +197,10 @@ class EmotionData(pl.LightningDataModule):
         """The command that makes what is missing."""
         assert self.trainer is not None and self.store is not None
         resolved = Path(self.trainer.default_root_dir) / "config.yaml"
-        config = str(resolved) if resolved.is_file() else "CONFIG.yaml"
-        command = ["mer", "extract", "--config", config, "--manifest", str(self.manifest.path)]
+        whence = ["--config", str(resolved) if resolved.is_file() else "CONFIG.yaml"]
+        if self.checkpoint is not None:
+            whence = ["--checkpoint", str(self.checkpoint)]
+        command = ["mer", "extract", *whence, "--manifest", str(self.manifest.path)]
         return f"'{shlex.join([*command, '--store', str(self.store.path), '--modality', modality, *more])}'"
 
     def train_dataloader(self) -> DataLoader[Any]:

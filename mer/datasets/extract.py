@@ -30,9 +30,8 @@ from mer.datasets.store import DTYPES, Note, Shelf, Store
 from mer.datasets.store_key import Key, Source, source_names, sources, stale, weights_hash
 from mer.encoders.base import Encoder
 from mer.errors import UserError
-from mer.media.guard import abandon
+from mer.media.guard import abandon, examined
 from mer.media.prepare import prepare_all
-from mer.media.probe import probe
 from mer.spec import InputSpec
 from mer.tokens import Sampled, stack_samples
 
@@ -58,8 +57,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--shard", type=_shard, help="I/N: part I, from 0, of N")
     parser.add_argument("--workers", type=int, default=1, help="decoding processes (1)")
     parser.add_argument("--batch_size", "--batch-size", type=int, default=8, help="clips per forward pass (8)")
-    parser.add_argument("--stretch", type=float, default=300.0,
-                        help="seconds; longer clips are read and encoded piece by piece (300)")  # fmt: skip
+    parser.add_argument("--stretch", type=float, default=120.0,
+                        help="seconds; longer clips are read and encoded piece by piece (120)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--retry_failed", "--retry-failed", action="store_true", help="try failed clips again")
     parser.add_argument("--allow_module", "--allow-module", nargs="+", default=[],
@@ -68,13 +67,7 @@ def main(argv: list[str]) -> int:
     for name, least in (("workers", 1), ("batch_size", 1), ("stretch", 1.0)):
         if not getattr(options, name) >= least:
             raise UserError(f"--{name} is {getattr(options, name):g}", f"Use at least {least:g}")
-    if (options.config is None) == (options.checkpoint is None):
-        raise UserError("mer extract needs either --config or --checkpoint", "Name the one that has the encoders")
-    if options.checkpoint is not None:
-        model, _ = checkpoint.load(options.checkpoint, options.allow_module)
-        encoders = {name: e for name, e in model.encoders.items() if isinstance(e, Encoder)}
-    else:
-        encoders = configured(options.config, options.modality)
+    encoders = encoders_of(options.config, options.checkpoint, options.modality, options.allow_module)
     encoders = _chosen(encoders, options.modality)
     manifest = Manifest.read(options.manifest)
     shard, whence = (options.shard, "") if options.shard else default_shard(os.environ)
@@ -104,12 +97,33 @@ class Plan:
     shard: tuple[int, int] = (0, 1)
     workers: int = 1
     batch_size: int = 8
-    stretch: float = 300.0
+    stretch: float = 120.0
     dtype: str = "float16"
     retry_failed: bool = False
 
 
 # -- encoders ------------------------------------------------------------------------------------------------------------
+
+
+def encoders_of(
+    config: Path | None,
+    weights: Path | None,
+    only: Sequence[str] | None = None,
+    allow_modules: Sequence[str] = (),
+    warn: bool = True,
+) -> dict[str, Encoder]:
+    """The encoders of a config (see `configured`), or of a checkpoint.
+
+    Raises:
+        UserError: neither or both are given, or one that cannot be read.
+    """
+    if (config is None) == (weights is None):
+        raise UserError("the encoders come from either --config or --checkpoint", "Name one of them")
+    if config is not None:
+        return configured(config, only, warn)
+    assert weights is not None
+    model, _ = checkpoint.load(weights, allow_modules)
+    return {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, Encoder)}
 
 
 def configured(path: Path, only: Sequence[str] | None = None, warn: bool = True) -> dict[str, Encoder]:
@@ -220,13 +234,15 @@ def default_shard(environment: Mapping[str, str]) -> tuple[tuple[int, int], str]
 
     part, count, named = 0, 1, []
     if environment.get("SLURM_ARRAY_TASK_ID"):
-        first, step = number("SLURM_ARRAY_TASK_MIN", 0), max(1, number("SLURM_ARRAY_TASK_STEP", 1))
-        part = (number("SLURM_ARRAY_TASK_ID", 0) - first) // step
+        first, stride = number("SLURM_ARRAY_TASK_MIN", 0), max(1, number("SLURM_ARRAY_TASK_STEP", 1))
+        part = (number("SLURM_ARRAY_TASK_ID", 0) - first) // stride
         count = number(
-            "SLURM_ARRAY_TASK_COUNT", (number("SLURM_ARRAY_TASK_MAX", first + part * step) - first) // step + 1
+            "SLURM_ARRAY_TASK_COUNT", (number("SLURM_ARRAY_TASK_MAX", first + part * stride) - first) // stride + 1
         )
         named.append("SLURM array")
-    for own, all_of_them, name in (("SLURM_PROCID", "SLURM_NTASKS", "SLURM step"), ("RANK", "WORLD_SIZE", "RANK")):
+    # Not SLURM_NTASKS: that is there in a batch script, too, which without srun is a single process.
+    step = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM step")
+    for own, all_of_them, name in (step, ("RANK", "WORLD_SIZE", "RANK")):
         if environment.get(own) and number(all_of_them, 1) > 1:
             part, count = part * number(all_of_them, 1) + number(own, 0), count * number(all_of_them, 1)
             named.append(name)
@@ -307,7 +323,7 @@ def _lengths(manifest: Manifest, specs: Mapping[str, InputSpec]) -> dict[str, fl
 
     def length(reference: str) -> float:
         try:
-            return probe(manifest.corpus.root / reference).duration
+            return examined(manifest.corpus.root / reference, times=False).length
         except UserError:  # reading it will say why
             return 0.0
 
@@ -465,7 +481,7 @@ class _Writer:
     def _finish(self, modality: str, job: _Job, read: _Read, result: tuple[Tensor, Tensor] | UserError) -> None:
         note, shelf = job.wanted.notes[modality], self.shelves[modality]
         unread = read.inputs[modality]
-        if isinstance(unread, UserError) and not shelf.ids():
+        if isinstance(unread, UserError) and not (shelf.loose or shelf.packed):
             names = source_names(note.reference, self.encoders[modality].spec)
             if not any(Path(name).name in unread.problem for name in names):
                 raise unread  # no clip is to blame, and it is the same for all: say, a package that is not installed

@@ -15,11 +15,13 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,6 +122,7 @@ class FrameCache:
         self._read_to: dict[Path, int] = {}
         self._maps: dict[Path, np.ndarray] = {}
         self._writer: _Writer | None = None
+        self._stopped = False
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,16 +151,26 @@ class FrameCache:
         return CachedFrames(spans, self._shape, file, mapped[int(entry["from"]) : int(entry["to"])], ends)
 
     def put(self, path: Path, start: float, end: float | None, frames: Tensor, spans: Tensor) -> None:
-        """Keep the frames (F, 3, H, W) uint8 of a stretch, with their spans (F, 2)."""
+        """Keep the frames (F, 3, H, W) uint8 of a stretch, with their spans (F, 2); on a full disk say so once, and go on."""
         name = _name(path, start, end)
         if name is None:
             return
         pieces, ends = _encoded(frames.numpy(), self.form)
         entry: dict[str, Any] = {"name": name, "spans": spans.tolist(), "ends": ends}
         with self._lock:
-            if self._writer is None or self._writer.owner != os.getpid():
-                self._writer = _Writer(self.path)
-            self._writer.add(pieces, entry)
+            if self._stopped:
+                return
+            try:
+                if self._writer is None or self._writer.owner != os.getpid():
+                    self._writer = _Writer(self.path)
+                self._writer.add(pieces, entry)
+            except OSError as error:  # no fault of the clip, which is decoded in any case
+                self._stopped = True
+                print(
+                    f"{self.path}: {error.strerror}. What is not there yet is decoded each time, and no longer kept."
+                    " Make room, or name another folder with --data.frame_cache.",
+                    file=sys.stderr,
+                )
 
     def _look_again(self) -> None:
         """Take in the lines that this and other processes have written meanwhile."""
@@ -182,6 +195,8 @@ class FrameCache:
 
     def _mapped(self, file: Path, size: int) -> np.ndarray | None:
         """The file as bytes, mapped anew where it has grown; None where it does not hold what its index says."""
+        if not size:  # clips in which nothing was found; an empty file cannot be mapped
+            return np.zeros(0, np.uint8)
         mapped = self._maps.get(file)
         if mapped is None or len(mapped) < size:
             try:
@@ -198,25 +213,23 @@ class _Writer:
     def __init__(self, folder: Path):
         self.owner = os.getpid()
         mark = f"{self.owner}-{secrets.token_hex(4)}"
-        try:
-            self._frames: IO[bytes] = (folder / f"{mark}.bin").open("ab")
-            self._index: IO[bytes] = (folder / f"{mark}.jsonl").open("ab")
-        except OSError as error:
-            raise UserError(f"{folder}: {error.strerror}", "Choose another folder for data.frame_cache") from None
+        # Unbuffered: what a full disk refuses must not be tried again when the process ends.
+        self._frames = (folder / f"{mark}.bin").open("ab", buffering=0)
+        self._index = (folder / f"{mark}.jsonl").open("ab", buffering=0)
 
     def add(self, pieces: list[np.ndarray], entry: dict[str, Any]) -> None:
         begin = self._frames.tell()
-        try:
-            for piece in pieces:
-                self._frames.write(np.ascontiguousarray(piece).data)
-            self._frames.flush()
-            line = json.dumps(entry | {"from": begin, "to": self._frames.tell()})
-            self._index.write(line.encode() + b"\n")
-            self._index.flush()
-        except OSError as error:
-            raise UserError(
-                f"{self._frames.name}: {error.strerror}", "Make room, or train without frame_cache"
-            ) from None
+        for piece in pieces:
+            _write(self._frames, np.ascontiguousarray(piece).reshape(-1).data)
+        line = json.dumps(entry | {"from": begin, "to": self._frames.tell()})
+        _write(self._index, line.encode() + b"\n")
+
+
+def _write(file: FileIO, data: memoryview | bytes) -> None:
+    """All of it: one call may take only a part."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _name(path: Path, start: float, end: float | None) -> str | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +31,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 import mer
-from mer.datasets.store_key import FORMAT, Key, Source, item_id
+from mer.datasets.store_key import FORMAT, Key, Source, item_id, source_names
 from mer.errors import UserError
 from mer.files import draft_of, write_text
+from mer.spec import InputSpec
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-_REMOVE = "Remove it with 'mer store check --fix', then extract again"
+# What reading JSON that somebody else wrote can raise.
+_MALFORMED = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
 _ALIGN = 64  # bytes; every array in a shard begins at a multiple, so that any dtype can be mapped
 _META = "mer"
 
@@ -76,7 +79,7 @@ class Note:
 
     @classmethod
     def from_dict(cls, plain: Any) -> Note:
-        """The note that `to_dict` wrote; raises LookupError, TypeError or ValueError for anything else."""
+        """The note that `to_dict` wrote; raises LookupError, TypeError, ValueError or ArithmeticError for anything else."""
         end, stretch = plain["end"], plain["stretch"]
         return cls(
             str(plain["reference"]),
@@ -140,7 +143,7 @@ class Store:
             made = json.loads((self.path / "store.json").read_text(encoding="utf-8"))["format"]
         except FileNotFoundError:
             raise UserError(f"{self.path}: not a feature store (it has no store.json)", remedy) from None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, *_MALFORMED) as error:
             raise UserError(f"{self.path / 'store.json'}: not readable ({error})", remedy) from None
         if made != FORMAT:
             raise UserError(
@@ -224,6 +227,7 @@ class Shelf:
     def __init__(self, folder: Path, modality: str, key: Key, dtype: str, dim: int):
         self.folder, self.modality, self.key, self.dtype, self.dim = folder, modality, key, dtype, dim
         self._digest = key.digest
+        self._spec = InputSpec.from_dict(dict(key.spec))
         self._itemsize = DTYPES[dtype].itemsize
         self.ignored: set[Path] = set()
         self.refresh()
@@ -240,7 +244,8 @@ class Shelf:
             about = json.loads(path.read_text(encoding="utf-8"))
             key, dtype, dim = Key.from_dict(about), about["dtype"], int(about["dim"])
             made, modality = about["format"], str(about["modality"])
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            InputSpec.from_dict(dict(key.spec))
+        except (OSError, UserError, *_MALFORMED) as error:
             raise UserError(
                 f"{path}: not the key of a shelf ({error})", "Remove the folder and extract again"
             ) from None
@@ -263,7 +268,8 @@ class Shelf:
     def loose(self) -> set[str]:
         """Ids of the items that lie in files of their own."""
         if self._loose is None:
-            self._loose = {p.stem for p in self.folder.glob("items/*/*.safetensors")}
+            paths = self.folder.glob("items/*/*.safetensors")
+            self._loose = {p.stem for p in paths if _is_name(p.stem) and p.parent.name == p.stem[:2]}
         return self._loose
 
     @property
@@ -343,15 +349,15 @@ class Shelf:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})[_META])
                 note = Note.from_dict(about)
-                if about["key"] != self._digest or note.id != item:
-                    raise UserError(f"{path}: an item of another key or clip", _REMOVE)
+                if about["key"] != self._digest or not self._is_of(item, note):
+                    raise UserError(f"{path}: an item of another key or clip", self._removal)
                 if not values:
                     return Stored(torch.empty(0, self.dim), torch.empty(0, 2)), note
                 stored = Stored(file.get_tensor("values"), file.get_tensor("spans"))
         except FileNotFoundError:
             raise
-        except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            raise UserError(f"{path}: not an item of a feature store ({error})", _REMOVE) from None
+        except (SafetensorError, OSError, *_MALFORMED) as error:
+            raise UserError(f"{path}: not an item of a feature store ({error})", self._removal) from None
         count = len(stored.values) if stored.values.ndim else 0
         if (
             stored.values.dtype != DTYPES[self.dtype]
@@ -359,7 +365,7 @@ class Shelf:
             or stored.spans.dtype != torch.float32
             or tuple(stored.spans.shape) != (count, 2)
         ):
-            raise UserError(f"{path}: its tokens have another shape or dtype than the shelf", _REMOVE)
+            raise UserError(f"{path}: its tokens have another shape or dtype than the shelf", self._removal)
         return stored, note
 
     def _mapped(self, number: int, row: int) -> Stored:
@@ -369,7 +375,7 @@ class Shelf:
                 # Copy on write: torch wants a writable array, and nothing ever reaches the file.
                 whole = torch.from_numpy(np.memmap(shard.path, np.uint8, mode="c"))
             except (OSError, ValueError) as error:
-                raise UserError(f"{shard.path}: cannot be mapped ({error})", _REMOVE) from None
+                raise UserError(f"{shard.path}: cannot be mapped ({error})", self._removal) from None
             whole = whole[: len(whole) // _ALIGN * _ALIGN]
             shard.mapped = whole.view(torch.float32), whole.view(DTYPES[self.dtype])
         all_spans, all_values = shard.mapped
@@ -379,10 +385,24 @@ class Shelf:
         return Stored(all_values.as_strided((count, self.dim), (self.dim, 1), first), spans)
 
     def _packed_note(self, number: int, row: int) -> Note:
+        shard = self._shards[number]
         try:
-            return Note.from_dict(self._shards[number].note(row))
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise UserError(f"{self._shards[number].path}: a damaged note ({error})", _REMOVE) from None
+            note = Note.from_dict(shard.note(row))
+        except _MALFORMED as error:
+            raise UserError(f"{shard.path}: a damaged note ({error})", self._removal) from None
+        if not self._is_of(bytes(shard.ids[row]).hex(), note):
+            raise UserError(f"{shard.path}: the note of another clip", self._removal)
+        return note
+
+    def _is_of(self, item: str, note: Note) -> bool:
+        """Whether a note is that of an item, and names no file but those that the item is made from."""
+        files = source_names(note.reference, self._spec)
+        return note.id == item and all(source.name in files for source in note.sources)
+
+    @property
+    def _removal(self) -> str:
+        """What to do about something damaged."""
+        return _removal(self.folder.parent)
 
     # -- writing ---------------------------------------------------------------------------------------------------------
 
@@ -430,7 +450,7 @@ class Shelf:
             try:
                 plain = json.loads(path.read_text(encoding="utf-8"))
                 found[path.stem] = Failure(Note.from_dict(plain), str(plain["problem"]), str(plain["remedy"]))
-            except (OSError, ValueError, LookupError, TypeError):
+            except (OSError, *_MALFORMED):
                 continue  # `mer store check` names it
         return found
 
@@ -521,12 +541,16 @@ def _write_index(path: Path, ids: np.ndarray, offset: np.ndarray, tokens: np.nda
 def _shard(index: Path, dim: int, itemsize: int) -> _Shard:
     """Read an index and hold it against its shard, so that nothing is ever read beyond the file."""
     path = index.with_suffix(".bin")
+    removal = _removal(index.parents[2])
     try:
+        with zipfile.ZipFile(index) as parts:  # ours are stored as they are: none can unfold to more than the file
+            if any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist()):
+                raise ValueError("it is compressed")
         with np.load(index, allow_pickle=False) as arrays:
             ids, offset, tokens, notes, ends = (arrays[n] for n in ("ids", "offset", "tokens", "notes", "note_end"))
         size = path.stat().st_size // _ALIGN * _ALIGN
     except (OSError, ValueError, LookupError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{index}: not a readable index ({error})", _REMOVE) from None
+        raise UserError(f"{index}: not a readable index ({error})", removal) from None
     count = len(ids) if ids.ndim else 0
     kinds: list[tuple[np.ndarray, Any, tuple[int, ...]]] = [
         (ids, np.uint8, (count, 16)),
@@ -543,7 +567,7 @@ def _shard(index: Path, dim: int, itemsize: int) -> _Shard:
         sound = sound and bool((last <= size).all())
         sound = sound and bool((np.diff(ends, prepend=0) >= 0).all()) and int(ends[-1]) == len(notes)
     if not sound:
-        raise UserError(f"{index}: it does not fit its shard of {size} bytes", _REMOVE)
+        raise UserError(f"{index}: it does not fit its shard of {size} bytes", removal)
     return _Shard(path, ids, offset, tokens, notes, ends)
 
 
@@ -569,7 +593,19 @@ def leftovers(shelf: Shelf, older: float) -> Iterator[Path]:
                 yield path
 
 
+def _removal(store: Path) -> str:
+    """What to do about something damaged in a store."""
+    return (
+        f"Remove it with '{shlex.join(['mer', 'store', 'check', '--store', str(store), '--fix'])}', then extract again"
+    )
+
+
+def _is_name(text: str) -> bool:
+    """Whether it looks like the id of an item."""
+    return len(text) == 32 and set(text) <= set("0123456789abcdef")
+
+
 def _is_item(path: Path) -> bool:
     """Whether a path below a shelf is where an item, or a failure, belongs."""
-    named = len(path.stem) == 32 and set(path.stem) <= set("0123456789abcdef")
-    return named and path.as_posix() in (f"items/{path.stem[:2]}/{path.stem}.safetensors", f"failed/{path.stem}.json")
+    places = f"items/{path.stem[:2]}/{path.stem}.safetensors", f"failed/{path.stem}.json"
+    return _is_name(path.stem) and path.as_posix() in places

@@ -16,7 +16,7 @@ from mer.datasets.manifest import Manifest
 from mer.datasets.store import Note, Shelf, Store, leftovers
 from mer.datasets.store_key import Key, item_id, stale
 from mer.errors import UserError
-from mer.media.probe import probe
+from mer.media.guard import examined
 from mer.spec import InputSpec
 
 _SHOWN = 20  # findings of one kind that are printed
@@ -38,6 +38,9 @@ def main(argv: list[str]) -> int:
     check_.add_argument("--store", type=Path, required=True)
     check_.add_argument("--manifest", type=Path, help="the clips that should be there; also looks at their media")
     check_.add_argument("--config", type=Path, help="encoders that the shelves should be of, as for mer extract")
+    check_.add_argument("--checkpoint", type=Path, help="take the encoders from this model.safetensors instead")
+    check_.add_argument("--allow_module", "--allow-module", nargs="+", default=[],
+                        help="modules a checkpoint may name classes from")  # fmt: skip
     check_.add_argument(
         "--fix",
         action="store_true",
@@ -59,10 +62,11 @@ def main(argv: list[str]) -> int:
         return pack(store, options.shard_mb << 20)
     manifest = None if options.manifest is None else Manifest.read(options.manifest)
     keys = None
-    if options.config is not None:
-        from mer.datasets.extract import configured
+    if options.config is not None or options.checkpoint is not None:
+        from mer.datasets.extract import encoders_of
 
-        keys = {name: Key.of(encoder) for name, encoder in configured(options.config, warn=False).items()}
+        encoders = encoders_of(options.config, options.checkpoint, allow_modules=options.allow_module, warn=False)
+        keys = {name: Key.of(encoder) for name, encoder in encoders.items()}
     findings = list(check(store, manifest, keys))
     print(table(store, findings))
     if options.fix:
@@ -157,9 +161,6 @@ def _check_shelf(shelf: Shelf, manifest: Manifest | None) -> Iterator[Finding]:
         except UserError as error:
             yield Finding(name, "damaged", item, error.problem, mend)
             continue
-        if note.id != item:
-            yield Finding(name, "damaged", item, "its note is that of another clip", mend)
-            continue
         if wanted is not None and item not in wanted:
             yield Finding(name, "foreign", str(note), "not in the manifest")
         if not bool(torch.isfinite(stored.values).all() and torch.isfinite(stored.spans).all()):
@@ -217,7 +218,7 @@ def _short(shelf: Shelf, note: Note, spans: torch.Tensor, root: Path | None) -> 
         if root is None or spec.kind == "features" or not (root / note.reference).is_file():
             return None
         try:
-            end = probe(root / note.reference).duration
+            end = examined(root / note.reference, times=False).length
         except UserError:
             return None
     length = end - note.start

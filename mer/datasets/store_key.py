@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ class Source:
 
     @classmethod
     def from_list(cls, plain: Sequence[Any]) -> Source:
-        """From `[name, size, mtime_ns, digest]`; raises ValueError or TypeError for anything else."""
+        """From `[name, size, mtime_ns, digest]`; raises ValueError, TypeError or ArithmeticError for anything else."""
         name, size, mtime_ns, digest = plain
         return cls(str(name), int(size), int(mtime_ns), str(digest))
 
@@ -164,9 +165,11 @@ def stale(root: Path, then: Sequence[Source]) -> str | None:
 def _state(path: Path) -> tuple[int, int] | None:
     """Size and time of change of a file, or of all files in a folder; None where there is nothing."""
     try:
-        if not path.is_dir():
-            about = path.stat()
+        about = path.stat()
+        if stat.S_ISREG(about.st_mode):  # a pipe or a device would be read for ever
             return about.st_size, about.st_mtime_ns
+        if not stat.S_ISDIR(about.st_mode):
+            return None
         inside = [file.stat() for file in _files(path)]
     except OSError:
         return None

@@ -299,6 +299,7 @@ def _load(run: Run) -> None:
                 f"{path}: task {name!r} is not the one of {run.data.manifest.path}", "Use a fitting checkpoint"
             )
     run.task.model = model
+    run.data.checkpoint = path
 
 
 def _check_people(run: Run, path: Path, facts: dict[str, Any]) -> None:

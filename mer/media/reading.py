@@ -58,11 +58,17 @@ def read(
 def examine(path: Path, times: bool) -> Examined:
     """Look into a file; where packets do not tell the times of its frames, its pictures are decoded for them.
 
+    Args:
+        path: the file.
+        times: False reads the header alone; the length is then what it states.
+
     Raises:
         UserError: the file is missing, empty or not media.
     """
     info = probe(path)
-    shown = video.presentation_times(path) if times and info.has_video else np.zeros(0)
+    if not times:
+        return Examined(info, info.duration, np.zeros(0))
+    shown = video.presentation_times(path) if info.has_video else np.zeros(0)
     return Examined(info, length(path), shown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import shutil
 import signal
@@ -241,6 +242,32 @@ class TestFailures:
         assert [f.note.reference for f in shelf.failures().values()] == ["b.mp4"]
         assert "too long for me" in next(iter(shelf.failures().values())).problem
 
+    def test_a_full_disk_ends_it_and_blames_no_clip(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        corpus = made_corpus(tmp_path / "c", {"a": 1.0, "b": 1.0})
+
+        def full(*_: Any, **__: Any) -> bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("mer.datasets.store.save", full)
+            assert run(corpus, tmp_path / "S", "--modality", "video") == 2
+        assert "No space left on device" in capsys.readouterr().err
+        assert not list(tmp_path.glob("S/*/failed/*"))
+        assert run(corpus, tmp_path / "S", "--modality", "video") == 0
+
+    def test_lengths_are_read_in_a_child_process(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def dies(path: Path) -> Any:
+            raise AssertionError(f"{path} was opened in this process")
+
+        corpus = made_corpus(tmp_path / "c", {"a": 1.0, "b": 2.0}, broken=("x",))
+        monkeypatch.setattr("mer.media.reading.probe", dies)
+        monkeypatch.setattr("mer.media.probe.opened", dies)
+        specs = {"video": InputSpec("video", rate=4, size=(16, 16))}
+        made = extraction.groups(Manifest.read(corpus / "manifest.csv"), specs, Plan())
+        assert [w.clip.clip_id for group in made for w in group] == ["b", "a", "x"]
+
     def test_a_package_that_is_missing_stops_it_before_anything_is_blamed_on_a_clip(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -382,11 +409,12 @@ class TestShards:
                  "SLURM_ARRAY_TASK_STEP": "10"}, (2, 3), "array",
             ),
             ({"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MAX": "4"}, (1, 5), "array"),
-            ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (1, 2), "step"),
-            ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "RANK": "2", "WORLD_SIZE": "3"}, (2, 3), "RANK"),
+            ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, (1, 2), "step"),
+            ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, (0, 1), ""),  # a batch script, without srun
+            ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "RANK": "2", "WORLD_SIZE": "3"}, (2, 3), "RANK"),
             ({"RANK": "2", "WORLD_SIZE": "3"}, (2, 3), "RANK"),
             (
-                {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_PROCID": "2", "SLURM_NTASKS": "3"},
+                {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3"},
                 (5, 6), "array and SLURM step",
             ),
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import resource
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -110,6 +111,39 @@ def test_a_writer_that_was_killed_leaves_nothing_that_is_read(clip: Path, tmp_pa
     index.write_bytes(line)
     frames.write_bytes(frames.read_bytes()[:-1])
     assert FrameCache(tmp_path, SPEC).get(clip, 0.0, None) is None, "the index promises more than there is"
+
+
+def test_a_video_that_is_gone_is_not_kept(clip: Path, tmp_path: Path) -> None:
+    cache, gone = FrameCache(tmp_path, SPEC), tmp_path / "gone.mp4"
+    assert cache.get(gone, 0.0, None) is None
+    dense = prepare(clip.parent, clip.name, cache.spec)
+    cache.put(gone, 0.0, None, dense.values[0], dense.spans[0])
+    assert not list(cache.path.glob("*.bin"))
+
+
+def test_a_clip_in_which_nothing_was_found_is_kept_as_such(clip: Path, tmp_path: Path) -> None:
+    cache = FrameCache(tmp_path, SPEC)
+    cache.put(clip, 0.0, None, torch.zeros((0, 3, 48, 64), dtype=torch.uint8), torch.zeros(0, 2))
+    for reader in (cache, FrameCache(tmp_path, SPEC)):
+        found = reader.get(clip, 0.0, None)
+        assert found is not None and len(found) == 0
+        assert found.sample(SPEC, 0.0, None) is None
+
+
+def test_a_full_disk_is_said_once_and_stops_nothing(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = FrameCache(tmp_path, SPEC)
+    dense = prepare(clip.parent, clip.name, cache.spec)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        for start in (0.0, 0.5):
+            cache.put(clip, start, None, dense.values[0], dense.spans[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err.count("Make room") == 1
+    assert FrameCache(tmp_path, SPEC).get(clip, 0.0, None) is None
 
 
 def test_sound_is_not_kept_here(tmp_path: Path) -> None:

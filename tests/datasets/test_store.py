@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ def encoder(seed: int = 0, **options: object) -> FrameCNN:
 
 
 KEY = Key.of(encoder())
+DIM_INFINITE = json.dumps({"format": 1, "modality": "video", "dtype": "float32", "dim": float("inf"), **KEY.to_dict()})
 
 
 def shelf(folder: Path, dtype: str = "float32") -> Shelf:
@@ -163,7 +165,9 @@ class TestWhatIsRefused:
         with pytest.raises(UserError, match="format 99"):
             Store(tmp_path / "S")
 
-    @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 10000, '{"spec": {}, "encoder": {}, "weights": 3}'])
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{}", "[" * 10000, DIM_INFINITE, '{"spec": {}, "encoder": {}, "weights": 3}']
+    )
     def test_a_damaged_key(self, tmp_path: Path, text: str) -> None:
         kept = shelf(tmp_path)
         (kept.folder / "key.json").write_text(text, encoding="utf-8")
@@ -197,6 +201,58 @@ class TestWhatIsRefused:
             kept.read(note("a").id)
         moved, complaints = kept.pack()
         assert (moved, len(complaints)) == (1, 1)
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"sources": [["a.mp4", float("inf"), 0, "x"]]},
+            {"sources": [["/dev/zero", 0, 0, "x"]]},  # only what the item is made from is ever opened
+            {"sources": {"a.mp4": 1}},
+            {"start": float("nan")},
+            {"reference": "b.mp4"},
+        ],
+    )
+    def test_a_note_that_somebody_else_wrote(self, tmp_path: Path, change: dict[str, Any], packed: bool) -> None:
+        kept = shelf(tmp_path)
+        fill(kept, {"a": 4})
+        plain = {**note("a").to_dict(), **change}
+        if packed:
+            kept.pack()
+            [index] = kept.shard_files()
+            text = np.frombuffer(json.dumps(plain).encode(), np.uint8)
+            np.savez(index, **{**dict(np.load(index)), "notes": text, "note_end": np.array([len(text)])})
+        else:
+            about = {"mer": json.dumps({"key": KEY.digest, **plain})}
+            save_file(dict(zip(("values", "spans"), tokens(4), strict=True)), kept.path(note("a").id), metadata=about)
+        with pytest.raises(UserError, match="mer store check --store"):
+            Shelf.open(kept.folder).note(note("a").id)
+
+    def test_files_of_other_names_are_no_items(self, tmp_path: Path) -> None:
+        kept = shelf(tmp_path)
+        fill(kept, {"a": 4})
+        path = kept.path(note("a").id)
+        for place in ("fo/foo", f"zz/{path.stem}"):
+            (kept.folder / "items" / place).parent.mkdir()
+            (kept.folder / "items" / f"{place}.safetensors").write_bytes(path.read_bytes())
+        assert Shelf.open(kept.folder).ids() == {note("a").id}
+
+    def test_what_unfolds_without_end_is_not_read(self, tmp_path: Path) -> None:
+        kept = shelf(tmp_path)
+        fill(kept, {"a": 4})
+        kept.pack()
+        [index] = kept.shard_files()
+        np.savez_compressed(index, **dict(np.load(index)))
+        with pytest.raises(UserError, match="compressed"):
+            _ = Shelf.open(kept.folder).packed
+        kept.fail(note("b"), UserError("x", "y"))
+        [failure] = kept.folder.glob("failed/*.json")
+        failure.write_text("[" * 100_000, encoding="utf-8")
+        index.unlink()
+        assert Shelf.open(kept.folder).failures() == {}
+        (tmp_path / "S" / "store.json").write_text("[" * 100_000, encoding="utf-8")
+        with pytest.raises(UserError, match="not readable"):
+            Store(tmp_path / "S")
 
     @pytest.mark.parametrize("fault", ["cut", "text", "pickle", "offset", "count", "gone"])
     def test_a_damaged_shard(self, tmp_path: Path, fault: str) -> None:

@@ -178,6 +178,27 @@ class TestWhereTokensComeFrom:
         assert fit(config, tmp_path / "r", "--data.store", store, "--seed_everything", 5) == 2
         assert "made with weights (other values)" in tiny.one_line(capsys.readouterr().err)
 
+    def test_for_a_checkpoint_with_other_weights_the_command_takes_them_from_it(
+        self, config: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        own = tmp_path / "S"
+        shutil.copytree(store, own)
+        assert fit(config, tmp_path / "r", "--seed_everything", 5) == 0
+        test = ("test", "--config", tmp_path / "r" / "config.yaml", "--seed_everything", 0, "--data.store", own)
+        weights = tmp_path / "r" / "model.safetensors"
+        shared = ("--checkpoint", weights, "--out", tmp_path / "r", "--data.fold", "0")
+        capsys.readouterr()
+        for modality in ("video", "audio"):
+            assert tiny.mer(*test, *shared) == 2
+            line = tiny.one_line(capsys.readouterr().err)
+            command = shlex.split(line[line.index("'mer extract") :].strip("'."))
+            assert command[-1] == modality and str(weights) in command
+            assert tiny.mer(*command[1:]) == 0
+        assert tiny.mer(*test, *shared) == 0
+        of_it = ("--manifest", config.parent / "corpus" / "manifest.csv", "--checkpoint", weights)
+        assert tiny.mer("store", "check", "--store", own, *of_it) == 1  # foreign: the shelves of the config
+        assert "missing" not in capsys.readouterr().out.rpartition("shelf  ")[2]
+
     def test_missing_items_are_counted_and_can_be_left_out(
         self, config: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
