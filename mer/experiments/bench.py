@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import platform
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from mer.errors import UserError
@@ -37,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise UserError(f"--folder {folder}: {error.strerror}", "Name a folder that can be written") from None
         for part in given.part:
-            print(table(PARTS[part](folder)), flush=True)
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # progress of what is measured
+                rows = PARTS[part](folder)
+            print(table(rows), flush=True)
     return 0
 
 
