@@ -7,29 +7,24 @@ from pathlib import Path
 import pytest
 
 from mer.cli import main
-from mer.experiments import bench_media
+from mer.experiments import bench_cache, bench_media
 from mer.experiments.bench import table
-from mer.experiments.bench_cache import cache_rows
 from mer.experiments.bench_media import Row
 
 
 def test_a_cached_sample_is_cheaper_than_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_cache, "REPEATS", 4)
     monkeypatch.setitem(bench_media.FILES, "224", (224, 224, 120, 1))
     monkeypatch.setitem(bench_media.FILES, "720p", (240, 320, 120, 1))
-    ratios = {(row.name, row.what): row.ratio for row in cache_rows(tmp_path)}
+    ratios = {(row.name, row.what): row.ratio for row in bench_cache.cache_rows(tmp_path)}
     assert len(ratios) == 8
     assert all(ratio > 1 for (_, what), ratio in ratios.items() if "raw" in what)
 
 
 def test_the_table_has_a_block_per_job() -> None:
-    rows = [
-        Row("job", "one", 1.5, "s", None),
-        Row("job", "the other", 3.0, "s", 2.0),
-        Row("next", "one", 1.0, "s", None),
-    ]
-    assert table(rows).splitlines() == [
-        "", "job", "  one               1.5 s", "  the other           3 s          2.00 x", "", "next", "  one                 1 s",
-    ]  # fmt: skip
+    rows = [Row("job", "one", 1.5, "s", None), Row("job", "two", 3.0, "s", 2.0), Row("next", "one", 1.0, "s", None)]
+    lines = [line.split() for line in table(rows).splitlines() if line]
+    assert lines == [["job"], ["one", "1.5", "s"], ["two", "3", "s", "2.00", "x"], ["next"], ["one", "1", "s"]]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
