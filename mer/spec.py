@@ -23,7 +23,8 @@ class Face:
     Attributes:
         detector: `haar` (OpenCV, in the core), `mediapipe` (extra), `precomputed` (boxes or points from `file`).
         align: `arcface` warps five points onto the ArcFace template, `square` cuts a square around the box.
-        target: whose face: the `largest`, the most `central`, or `all` (in order of time, then of track).
+        target: whose face: the `largest`, the most `central`, or `all` (in order of time, then of track; with `segments`,
+            neighbours may then be different people).
         margin: width of the square crop beyond the box, as a share of it on each side; `arcface` has its own frame.
         confidence: least score of a detection, in the detector's own units.
         smallest: least height of a face as a share of the picture's short side.

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -72,7 +72,13 @@ class Seen:
     trouble: str = ""
 
 
-def look(path: Path, face: Face, rate: float = 10.0, skeleton: str | None = "mediapipe") -> Seen:
+def look(
+    path: Path,
+    face: Face,
+    rate: float = 10.0,
+    skeleton: str | None = "mediapipe",
+    speech: Literal["energy", "silero"] = "energy",
+) -> Seen:
     """Look at a clip once.
 
     Args:
@@ -80,6 +86,7 @@ def look(path: Path, face: Face, rate: float = 10.0, skeleton: str | None = "med
         face: how faces are found.
         rate: pictures per second that are looked at.
         skeleton: backend of the skeleton, or None.
+        speech: what finds speech, see `mer.media.speech.activity`.
 
     Raises:
         UserError: the file is missing or not media.
@@ -94,9 +101,10 @@ def look(path: Path, face: Face, rate: float = 10.0, skeleton: str | None = "med
 
         try:
             seen.wave = audio.load(path, HEARD)
-            seen.speech = activity(seen.wave, HEARD)
         except UserError as error:
             seen.wave = error.problem
+        else:
+            seen.speech = activity(seen.wave, HEARD, speech)
     else:
         seen.wave = "no sound in the file"
     return seen
@@ -404,6 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--target", choices=("largest", "central", "all"), default="largest", help="whose face (largest)"
     )
     parser.add_argument("--skeleton", choices=("mediapipe", "mediapipe-hands", "none"), default="mediapipe")
+    parser.add_argument("--speech", choices=("energy", "silero"), default="energy", help="finds the speech (energy)")
     parser.add_argument("--rate", type=float, default=10.0, help="pictures per second that are looked at (10)")
     given = parser.parse_args(argv)
     if not 0 < given.rate < 1000:
@@ -418,7 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             backend = None if given.skeleton == "none" else given.skeleton
             page = given.out / f"{name}_look.png"
             title = f"{path.name}   {given.detector}, {given.align}"
-            draw(title, look(path, face, given.rate, backend), page, given.skeleton)
+            draw(title, look(path, face, given.rate, backend, given.speech), page, given.skeleton)
             tqdm.write(str(page))
         except UserError as error:
             failed += 1

@@ -28,6 +28,7 @@ from mer.media.stream import Stream, steady
 from mer.spec import InputSpec
 
 LARGEST = 1 << 29  # bytes of text in a compressed file; three hours at 1000 Hz have as many, and a bomb has more
+MOST = 2e7  # samples of one clip, five hours at 1000 Hz: more comes from a wild time stamp
 REACH = 1.5  # sample periods; a value is made of samples that lie no further away
 _UNITS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6}
 _CLOCK = "Declare the clock behind the file: #s, #ms, #us, or #120Hz for evenly spaced samples"
@@ -118,6 +119,12 @@ def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: f
     if not names:
         raise UserError(f"{root / reference}: an eye input without columns", f"It has {', '.join(recording.names())}")
     values = np.stack([recording.column(column) for column in names], 1)
+    last = float(recording.times[-1]) if end is None else end
+    if spec.rate is not None and (last - start) * spec.rate > MOST:
+        raise UserError(
+            f"{root / reference}: by its times it lasts until {last:g} s, {MOST:.0e} samples and more at {spec.rate:g} Hz",
+            "Correct the last time stamps, or give the clip an end",
+        )
     values, spans = _sampled(recording, values, spec.rate, start, end)
     if not len(spans):
         raise UserError(

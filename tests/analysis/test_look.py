@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,13 @@ def test_bad_files_are_lines_among_good_pages(tmp_path: Path, capsys: pytest.Cap
 def test_a_rate_that_makes_no_sense(tmp_path: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["look", str(write(tmp_path / "clip.mp4", grey(10))), *wrong]) == 2
     assert "--rate" in capsys.readouterr().err
+
+
+def test_speech_by_a_network_that_is_not_installed_is_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    clip = write(tmp_path / "clip.mp4", wave=tone(1.0))
+    assert main(["look", str(clip), "--speech", "silero", "--out", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert "'vad'" in shown.out + shown.err

@@ -297,3 +297,10 @@ def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkey
     (tmp_path / "g.tsv.gz").write_bytes(gzip.compress(b"t_s\tgaze_x\n" + b"0" * (2 << 20)))
     with pytest.raises(UserError, match="more than 1 MB"):
         load(tmp_path, "g.tsv.gz", spec("gaze_x"))
+
+
+def test_a_wild_time_stamp_is_named_and_not_allocated(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("t_s,gaze_x\n0.00,1\n0.02,2\n0.04,3\n1e9,4\n", encoding="utf-8")
+    with pytest.raises(UserError, match="last time stamps"):
+        load(tmp_path, "g.csv", spec("gaze_x", rate=50))
+    assert len(load(tmp_path, "g.csv", spec("gaze_x", rate=50), 0.0, 0.04)) == 2
