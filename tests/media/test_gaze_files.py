@@ -299,8 +299,9 @@ def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkey
         load(tmp_path, "g.tsv.gz", spec("gaze_x"))
 
 
-def test_a_wild_time_stamp_is_named_and_not_allocated(tmp_path: Path) -> None:
-    (tmp_path / "g.csv").write_text("t_s,gaze_x\n0.00,1\n0.02,2\n0.04,3\n1e9,4\n", encoding="utf-8")
+@pytest.mark.parametrize("wild", ["1e9", "1e308"])
+def test_a_wild_time_stamp_is_named_and_not_allocated(wild: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text(f"t_s,gaze_x\n0.00,1\n0.02,2\n0.04,3\n{wild},4\n", encoding="utf-8")
     with pytest.raises(UserError, match="last time stamps"):
         load(tmp_path, "g.csv", spec("gaze_x", rate=50))
     assert len(load(tmp_path, "g.csv", spec("gaze_x", rate=50), 0.0, 0.04)) == 2

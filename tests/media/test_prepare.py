@@ -106,7 +106,6 @@ EYE = InputSpec("eye", rate=50, backend="file", columns=("gaze_x",))
         ("latin.csv", "Z\u00fcrich".encode("latin-1"), POSE),
         ("field.csv", b'"' + b"x" * 200_000 + b'"', POSE),
         ("body.skeleton", bytes(range(128, 256)), POSE),
-        ("clock.tsv", b"t_s\tgaze_x\n0\t1\n1e308\t2\n", EYE),
         ("field.tsv", b't_s\tgaze_x\n0\t"' + b"x" * 200_000 + b'"', EYE),
         ("header.npy", b"\x93NUMPY\x01\x00\xff\x0f" + b"(" * 4095, InputSpec("features")),
     ],
