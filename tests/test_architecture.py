@@ -30,6 +30,7 @@ COMMON = {
     "mer",
     "mer.errors",
     "mer.configured",
+    "mer.device",
     "mer.files",
     "mer.attention",
     "mer.shipped",

@@ -28,6 +28,7 @@ from mer import checkpoint
 from mer.datasets.manifest import Clip, Manifest
 from mer.datasets.store import DTYPES, Note, Shelf, Store
 from mer.datasets.store_key import Key, Source, source_names, sources, stale, weights_hash
+from mer.device import device_named
 from mer.encoders.base import Encoder
 from mer.errors import UserError
 from mer.media.guard import abandon, examined
@@ -192,18 +193,6 @@ def _chosen(encoders: Mapping[str, Encoder], names: Sequence[str] | None) -> dic
     if unknown:
         raise UserError(f"there is no encoder {min(unknown)!r}", f"The encoders are {', '.join(encoders)}")
     return {n: e for n, e in encoders.items() if names is None or n in names}
-
-
-def device_named(name: str) -> torch.device:
-    """A device by name; `auto` takes the fastest there is."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros((), device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"there is no device {name!r} here", "Use --device cpu, or auto") from None
-    return device
 
 
 # -- shards --------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 
 from mer import checkpoint
 from mer.datasets.source import between
+from mer.device import device_named
 from mer.errors import UserError
 from mer.inference.recording import Recording, Stretch
 from mer.inference.timeline import Timeline
@@ -79,7 +80,7 @@ class Predictor:
     ):
         self.model, self.description = checkpoint.load(path, allow_modules)
         self.model_id = file_hash(path)
-        self.device = _device(device)
+        self.device = device_named(device)
         self.model.to(self.device)
         declared = [spec.window for spec in self.model.specs.values() if spec.window]
         length = window or (max(declared) if declared else 2.0)
@@ -213,14 +214,3 @@ def _clock(every: np.ndarray, start: float, end: float) -> tuple[np.ndarray, np.
         return every[inside], inside
     count = max(1, int(np.ceil((end - start) * SOUND_CLOCK - 1e-6)))
     return start + np.arange(count) / SOUND_CLOCK, np.arange(count)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros((), device=device)
-    except (RuntimeError, AssertionError):
-        raise UserError(f"there is no device {name!r} here", "Use --device cpu, or auto") from None
-    return device

@@ -9,8 +9,9 @@ from mer.media import head
 from mer.media.frame import Frame
 from mer.media.mesh import FaceMesh, Mesh
 from mer.media.mesh import identity as mesh_identity
-from mer.media.sampling import Sampling
+from mer.media.sampling import Sampling, Span
 from mer.media.stream import Stream
+from mer.media.view import Taking
 from mer.spec import InputSpec
 
 # The eye at the left of the picture (the person's right one), then the other: landmarks of the refined mesh.
@@ -31,7 +32,7 @@ def identity(spec: InputSpec) -> str:
     return f"{mesh_identity(CONFIDENCE, SMALLEST)}; eye-1"
 
 
-class EyesInVideo:
+class EyesInVideo(Taking):
     """Columns about the eyes of the largest face: (N, columns) float32. Frames without a face give no element.
 
     `gaze_x`, `gaze_y`: how far the iris lies from the middle between the corners of its eye, in widths of the eye, along
@@ -53,25 +54,14 @@ class EyesInVideo:
 
     def __init__(self, sampling: Sampling, spec: InputSpec):
         _check(spec)
-        self.sampling, self.columns = sampling, spec.columns
+        super().__init__(sampling)
+        self.columns = spec.columns
         self._mesh: FaceMesh | None = None
-        self._values: list[np.ndarray] = []
-        self._spans: list[tuple[float, float]] = []
-        self._last: Frame | None = None
 
-    def see(self, frame: Frame) -> None:
-        self._take(frame, self.sampling.take(frame))
-        self._last = frame
+    def made(self) -> Stream:
+        return self.kept((len(self.columns),))
 
-    def result(self) -> Stream:
-        if self._last is not None:
-            self._take(self._last, self.sampling.rest())
-        values = np.stack(self._values) if self._values else np.zeros((0, len(self.columns)), np.float32)
-        return Stream(values, np.asarray(self._spans, np.float32).reshape(-1, 2))
-
-    def _take(self, frame: Frame, spans: list[tuple[float, float]]) -> None:
-        if not spans:
-            return
+    def take(self, frame: Frame, spans: list[Span]) -> None:
         if self._mesh is None:
             self._mesh = FaceMesh(CONFIDENCE, SMALLEST)
         faces = self._mesh.find(frame)
@@ -80,8 +70,7 @@ class EyesInVideo:
         height, width = frame.rgb().shape[:2]
         row = measure(largest(faces).points, width, height, self.columns)
         if row is not None:
-            self._values += [row] * len(spans)
-            self._spans += spans
+            self.keep(row, spans)
 
 
 def largest(faces: list[Mesh]) -> Mesh:

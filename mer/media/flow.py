@@ -15,6 +15,7 @@ from mer.media.patches import Elements, Patch, Patches
 from mer.media.pulse import pulse
 from mer.media.sampling import Sampling, Span
 from mer.media.stream import Stream
+from mer.media.view import Taking
 from mer.spec import InputSpec
 
 # Settings, as they stand in the key of cached fields.
@@ -105,7 +106,7 @@ class _Onset:
     gray: np.ndarray
 
 
-class Flow:
+class Flow(Taking):
     """Flow fields of a video: (N, 3, H, W) float32 u, v, strain.
 
     u and v are displacements from the first picture of a pair to the second in pixels of the spec's size, not divided by the
@@ -123,7 +124,8 @@ class Flow:
 
     def __init__(self, sampling: Sampling, spec: InputSpec, path: Path, root: Path):
         assert spec.size is not None
-        self.sampling, self.size, self.dense = sampling, spec.size, spec.pairs == "dense"
+        super().__init__(sampling)
+        self.size, self.dense = spec.size, spec.pairs == "dense"
         self.method = spec.backend or "dis"
         _check(self.method)
         self.finer = -(-WORK // min(self.size))  # so many times larger are the pictures that flow is computed on
@@ -132,20 +134,11 @@ class Flow:
         self._onsets: dict[int, _Onset] = {}
         self._farthest: dict[int, float] = {}
         self._elements = Elements()
-        self._last: Frame | None = None
 
-    def see(self, frame: Frame) -> None:
-        self._take(frame, self.sampling.take(frame))
-        self._last = frame
-
-    def result(self) -> Stream:
-        if self._last is not None:
-            self._take(self._last, self.sampling.rest())
+    def made(self) -> Stream:
         return self._elements.stream(self._patches.chosen(), (3, *self.size))
 
-    def _take(self, frame: Frame, spans: list[Span]) -> None:
-        if not spans:
-            return
+    def take(self, frame: Frame, spans: list[Span]) -> None:
         found, source = self._patches.look(frame), self._patches.source(frame)
         for begin, _ in spans:
             for track, patch in found.items():

@@ -10,8 +10,9 @@ import numpy as np
 from mer.errors import UserError
 from mer.media.frame import Frame
 from mer.media.mesh import VERSION, silence, solutions
-from mer.media.sampling import Sampling
+from mer.media.sampling import Sampling, Span
 from mer.media.stream import Stream
+from mer.media.view import Taking
 from mer.skeletons import Layout, convert, layout
 from mer.spec import InputSpec
 
@@ -34,7 +35,7 @@ def identity(spec: InputSpec) -> str:
     return f"{spec.backend} {VERSION} pose-1; complexity 1; detect {DETECT:g}; track {TRACK:g}; {how}"
 
 
-class Skeletons:
+class Skeletons(Taking):
     """The skeleton of the person that MediaPipe finds: (N, V, 3) float32 of x, y, confidence.
 
     x and y are pixels of the upright picture and may lie outside it; confidence is MediaPipe's visibility in [0, 1], and
@@ -55,7 +56,8 @@ class Skeletons:
 
     def __init__(self, sampling: Sampling, spec: InputSpec):
         _check(spec)
-        self.sampling, self.spec = sampling, spec
+        super().__init__(sampling)
+        self.spec = spec
         self.layout: Layout = layout(spec.layout or NATIVE[str(spec.backend)])
         if self.layout.depth:
             raise UserError(
@@ -64,36 +66,23 @@ class Skeletons:
             )
         convert(np.zeros((1, self._native.size, 3), np.float32), self._native, self.layout)  # refuses what cannot be
         self._finder: Finder | None = None
-        self._values: list[np.ndarray] = []
-        self._spans: list[tuple[float, float]] = []
-        self._last: Frame | None = None
 
     @property
     def _native(self) -> Layout:
         return layout(NATIVE[str(self.spec.backend)])
 
-    def see(self, frame: Frame) -> None:
-        self._take(frame, self.sampling.take(frame))
-        self._last = frame
-
-    def result(self) -> Stream:
-        if self._last is not None:
-            self._take(self._last, self.sampling.rest())
+    def made(self) -> Stream:
         if self._finder is not None:
             self._finder.close()
-        points = np.stack(self._values) if self._values else np.zeros((0, self._native.size, 3), np.float32)
-        values = convert(points, self._native, self.layout)
-        return Stream(values, np.asarray(self._spans, np.float32).reshape(-1, 2))
+        native = self.kept((self._native.size, 3))
+        return Stream(convert(native.values, self._native, self.layout), native.spans)
 
-    def _take(self, frame: Frame, spans: list[tuple[float, float]]) -> None:
-        if not spans:
-            return
+    def take(self, frame: Frame, spans: list[Span]) -> None:
         if self._finder is None:
             self._finder = Finder(hands=self.spec.backend == "mediapipe-hands", alone=_alone(self.spec))
         found = self._finder.find(frame.rgb())
         if found is not None:
-            self._values += [found] * len(spans)
-            self._spans += spans
+            self.keep(found, spans)
 
 
 class Finder:

@@ -17,6 +17,7 @@ from mer.media.frame import Frame
 from mer.media.patches import Elements, Patch, Patches
 from mer.media.sampling import Sampling, Span
 from mer.media.stream import Stream
+from mer.media.view import Taking
 from mer.spec import InputSpec
 
 
@@ -76,7 +77,7 @@ class _Shown:
     found: dict[int, Patch]
 
 
-class Taylor:
+class Taylor(Taking):
     """Signed Taylor frames of a video: (N, 3, H, W) float32 in [-1, 1], one per block of neighbouring sampled pictures.
 
     N pictures give N - terms - 2 elements, whose spans reach from the first to the last picture of their block. Of a face,
@@ -85,24 +86,16 @@ class Taylor:
 
     def __init__(self, sampling: Sampling, spec: InputSpec, path: Path, root: Path):
         assert spec.size is not None
-        self.sampling, self.size, self.terms = sampling, spec.size, spec.terms
+        super().__init__(sampling)
+        self.size, self.terms = spec.size, spec.terms
         self._patches = Patches(spec, spec.size, path, root)
         self._block: deque[_Shown] = deque(maxlen=spec.terms + 3)
         self._elements = Elements()
-        self._last: Frame | None = None
 
-    def see(self, frame: Frame) -> None:
-        self._take(frame, self.sampling.take(frame))
-        self._last = frame
-
-    def result(self) -> Stream:
-        if self._last is not None:
-            self._take(self._last, self.sampling.rest())
+    def made(self) -> Stream:
         return self._elements.stream(self._patches.chosen(), (3, *self.size))
 
-    def _take(self, frame: Frame, spans: list[Span]) -> None:
-        if not spans:
-            return
+    def take(self, frame: Frame, spans: list[Span]) -> None:
         found, source = dict(self._patches.look(frame)), self._patches.source(frame)
         for span in spans:
             self._block.append(_Shown(span, source, found))
