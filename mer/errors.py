@@ -18,6 +18,10 @@ class UserError(Exception):
         return " ".join(text.split())  # one line, whatever an underlying library put into its message
 
 
+class NothingThereError(UserError):
+    """A readable file holds nothing of this kind in the stretch asked for, say because its sound ends before its picture."""
+
+
 def need_extra(package: str, extra: str) -> UserError:
     """The error for an optional package that is not installed; names the extra that brings it."""
     remedy = f"Install the extra {extra!r}, in the checkout: pip install -c constraints.txt -e '.[{extra}]'"

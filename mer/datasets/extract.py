@@ -30,7 +30,7 @@ from mer.datasets.store import DTYPES, Note, Shelf, Store
 from mer.datasets.store_key import Key, Source, source_names, sources, stale, weights_hash
 from mer.device import device_named
 from mer.encoders.base import Encoder
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media.guard import abandon, examined
 from mer.media.prepare import prepare_all
 from mer.spec import InputSpec
@@ -501,9 +501,13 @@ def _joined(pieces: Sequence[tuple[Tensor, Tensor] | UserError]) -> tuple[Tensor
     """The tokens of a clip that was read piece by piece."""
     whole: list[tuple[Tensor, Tensor]] = []
     for piece in pieces:
+        if isinstance(piece, NothingThereError):  # sound that ends before the picture does
+            continue
         if isinstance(piece, UserError):
             return piece
         whole.append(piece)
+    if not whole:
+        return pieces[0]
     return torch.cat([values for values, _ in whole]), torch.cat([spans for _, spans in whole])
 
 

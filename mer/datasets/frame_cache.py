@@ -30,7 +30,7 @@ from torch import Tensor
 from mer.errors import UserError
 from mer.files import write_text
 from mer.media.identity import identity
-from mer.media.pick import chosen
+from mer.media.sampling import chosen
 from mer.spec import InputSpec
 from mer.tokens import Sampled
 

@@ -82,7 +82,11 @@ class Recording:
             if modality in inputs and extracted:
                 # Cached rows without a rate divide the stretch, so its end must be known.
                 known = self.stop if spec.rate is None else end
-                self._whole[modality] = prepare(Path(), inputs[modality], spec, start, known)
+                given = prepare(Path(), inputs[modality], spec, start, known)
+                if bool(given.mask.any()):
+                    self._whole[modality] = given
+                else:
+                    self.absent[modality] = f"nothing was found in {inputs[modality]}"
             elif extracted:
                 self.absent[modality] = f"give cached features with --input {modality}=FILE"
             elif modality in inputs:

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media.probe import media_zero, opened, sound
 from mer.media.pulse import pulse
 
@@ -72,7 +72,7 @@ def chunks(
         yield np.concatenate(held)
     elif not some:
         stretch = f"between {start:g} s and {'the end' if end is None else f'{end:g} s'}"
-        raise UserError(f"{path}: no sound {stretch}", "Check 'start' and 'end', or leave the audio cell empty")
+        raise NothingThereError(f"{path}: no sound {stretch}", "Check 'start' and 'end', or leave the audio cell empty")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media import pulse
 from mer.media.reading import examine, read
 from mer.spec import InputSpec
@@ -54,7 +54,8 @@ def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     arrays: list[np.ndarray] = []
     for modality, stream in streams.items():
         if isinstance(stream, UserError):
-            header[modality] = {"problem": stream.problem, "remedy": stream.remedy}
+            nothing = isinstance(stream, NothingThereError)
+            header[modality] = {"problem": stream.problem, "remedy": stream.remedy, "nothing": nothing}
             continue
         header[modality] = [{"dtype": a.dtype.str, "shape": a.shape} for a in (stream.values, stream.spans)]
         arrays += [np.ascontiguousarray(stream.values), np.ascontiguousarray(stream.spans)]

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media import reading
 from mer.media.child import LENGTH
 from mer.media.probe import Examined, MediaInfo
@@ -204,7 +204,8 @@ class Child:
         streams: dict[str, Stream | UserError] = {}
         for modality, entry in self._ask(request, patience).items():
             if isinstance(entry, dict):
-                streams[modality] = UserError(entry["problem"], entry["remedy"])
+                kind = NothingThereError if entry["nothing"] else UserError
+                streams[modality] = kind(entry["problem"], entry["remedy"])
                 continue
             arrays = []
             for about in entry:

@@ -5,17 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mer.media.sampling import choose
+from mer.media.sampling import chosen
 from mer.spec import InputSpec
 from mer.tokens import Sampled
-
-
-def chosen(spans: np.ndarray, spec: InputSpec, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the frames with these spans (F, 2) are taken, and the spans (segments * duration, 2) they stand for."""
-    assert spec.segments is not None
-    spans = spans.astype(np.float64)
-    draw = None if seed is None else np.random.default_rng(seed)
-    return choose(spans[:, 0], float(spans[-1, 1]), spec.segments, spec.duration, spec.stride, draw)
 
 
 def pick(sampled: Sampled, spec: InputSpec, seed: int | None = None) -> Sampled:

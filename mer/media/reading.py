@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media import audio, video
 from mer.media.frame import Frame
 from mer.media.probe import Examined, length, probe
-from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks, choose
+from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks, chosen
 from mer.media.stream import Stream, steady
 from mer.media.view import Pictures, View
 from mer.spec import InputSpec
@@ -112,7 +112,9 @@ def seen(
         return results | {modality: error for modality in views}
     if not shown:
         stretch = f"between {start:g} s and {'the end' if end is None else f'{end:g} s'}"
-        none = UserError(f"{path}: no frame could be decoded {stretch}", "Check 'start' and 'end', or convert the file")
+        none = NothingThereError(
+            f"{path}: no frame could be decoded {stretch}", "Check 'start' and 'end', or convert the file"
+        )
         return results | {modality: none for modality in views}
     for modality, looking in views.items():
         try:
@@ -163,9 +165,7 @@ def _thinned(stream: Stream, spec: InputSpec, seed: int | None) -> Stream:
     """The number of elements that the spec asks for, of all."""
     if spec.segments is None or not _thinned_later(spec) or not len(stream):
         return stream
-    draw = None if seed is None else np.random.default_rng(seed)
-    times = stream.spans[:, 0].astype(np.float64)
-    index, spans = choose(times, float(stream.spans[-1, 1]), spec.segments, spec.duration, spec.stride, draw)
+    index, spans = chosen(stream.spans, spec, seed)
     return Stream(stream.values[index], spans.astype(np.float32))
 
 
@@ -186,7 +186,7 @@ def _sampling(path: Path, spec: InputSpec, start: float, end: float | None, seed
     every = video.presentation_times(path)
     times = every[(every >= start - 1e-6) & (every < (np.inf if end is None else end))]
     if not times.size:
-        raise UserError(f"{path}: no frame from {start:g} s on", "Check 'start' and 'end'")
+        raise NothingThereError(f"{path}: no frame from {start:g} s on", "Check 'start' and 'end'")
     period = float(np.median(np.diff(every))) if len(every) > 1 else 0.04
     until = float(every[-1]) + period
     draw = None if seed is None else np.random.default_rng(seed)

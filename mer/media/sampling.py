@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from mer.media.frame import Frame
+from mer.spec import InputSpec
 
 Span = tuple[float, float]
 
@@ -97,6 +98,23 @@ def choose(
         return index, np.stack([edges[:-1], edges[1:]], axis=1)
     ends = np.append(times, until)
     return index, np.stack([ends[index], ends[np.minimum(index + stride, count)]], axis=1)
+
+
+def chosen(spans: np.ndarray, spec: InputSpec, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """`choose` for elements that are there already.
+
+    Args:
+        spans: (F, 2) seconds, of all of them.
+        spec: how many are wanted.
+        seed: in training, of the random places; None takes the middles.
+
+    Returns:
+        indices and spans, see `choose`.
+    """
+    assert spec.segments is not None
+    spans = spans.astype(np.float64)
+    draw = None if seed is None else np.random.default_rng(seed)
+    return choose(spans[:, 0], float(spans[-1, 1]), spec.segments, spec.duration, spec.stride, draw)
 
 
 class Segments:

@@ -183,6 +183,16 @@ class TestLongClips:
             torch.testing.assert_close(pieces[key][0], values, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(pieces[key][1], spans)
 
+    def test_sound_that_ends_before_the_picture_fails_no_piece(self, tmp_path: Path) -> None:
+        """Read whole, such a clip has the sound that is there; so it has read in pieces."""
+        corpus = made_corpus(tmp_path / "c", {"long": 8.0})
+        write(corpus / "long.mp4", grey(200), tone(2.5))
+        for name, more in (("whole", []), ("pieces", ["--stretch", 2])):
+            assert run(corpus, tmp_path / name, *more, "--modality", "audio") == 0
+        [(whole, _)], [(pieces, spans)] = items(tmp_path / "whole").values(), items(tmp_path / "pieces").values()
+        assert abs(len(pieces) - len(whole)) <= 3, "pieces keep the silence at the ends"
+        assert float(spans[-1, 1]) == pytest.approx(2.5, abs=0.2)
+
     def test_the_pieces_are_noted_and_others_are_made_anew(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

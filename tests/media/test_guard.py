@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from media_files import RATE, grey, tone, write
 
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media import reading
 from mer.media.guard import PATIENCE, Child, guarded
 from mer.media.stream import Stream
@@ -57,6 +57,14 @@ def test_the_child_gives_what_reading_here_gives(child: Child, clip: Path) -> No
     here = reading.read(clip.parent, {m: clip.name for m in SPECS}, SPECS)
     assert equal(ask(child, clip), here)
     assert equal(ask(child, clip), here), "and once more from the same process"
+
+
+def test_a_stretch_that_holds_nothing_is_told_from_a_file_that_fails(child: Child, clip: Path, tmp_path: Path) -> None:
+    late = child.read(clip.parent, {m: clip.name for m in SPECS}, SPECS, 7.0, 8.0, None, 20.0)
+    assert all(type(error) is NothingThereError for error in late.values())
+    (tmp_path / "text.mp4").write_text("words")
+    bad = child.read(tmp_path, dict.fromkeys(SPECS, "text.mp4"), SPECS, 0.0, None, None, 20.0)
+    assert all(type(error) is UserError for error in bad.values())
 
 
 def test_seed_and_stretch_reach_the_child(child: Child, clip: Path) -> None:
