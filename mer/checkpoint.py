@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import mer
 from mer.configured import build
+from mer.encoders import catalogue
 from mer.encoders.base import Encoder
 from mer.errors import UserError
 from mer.files import draft_of
@@ -123,16 +124,21 @@ def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, d
 
 
 def load_encoder(path: Path, name: str, encoder: Encoder) -> None:
-    """Give an encoder the weights that the encoder of this name has in a checkpoint; no class in the file is built.
+    """Give an encoder weights: those of the encoder of this name in a checkpoint of ours, or those somebody published.
 
     Args:
-        path: a file that `save` wrote.
-        name: of the encoder in it.
+        path: a file that `save` wrote (no class in it is built), a published file or folder of a layout that the encoder
+            knows, or a name that `mer weights list` prints.
+        name: of the encoder in a checkpoint of ours.
         encoder: of the same architecture.
 
     Raises:
-        UserError: missing, damaged, not ours, no encoder of that name, or another architecture.
+        UserError: missing, damaged, no encoder of that name, or another architecture.
     """
+    path = catalogue.locate(path)
+    if not _is_ours(path):
+        encoder.load_published(path)
+        return
     known = describe(path)["model"].get("encoders")
     if not isinstance(known, dict) or name not in known:
         raise UserError(f"{path}: there is no encoder {name!r} in it", f"It holds {', '.join(known or ()) or 'none'}")
@@ -149,6 +155,17 @@ def load_encoder(path: Path, name: str, encoder: Encoder) -> None:
                 "Give the encoder in the config the arguments it was trained with",
             )
     encoder.load_state_dict(tensors)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a checkpoint of mer, of whatever schema and in whatever state."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return path.name == "model.safetensors"  # damaged; what `describe` says about it fits best
 
 
 def _fusion(config: Any, allowed: list[str], where: str, dims: Mapping[str, int]) -> Fusion:

@@ -47,7 +47,8 @@ class EmotionTask(pl.LightningModule):
             eval mode. (Gradients of parts that thaw later are computed and thrown away, which keeps DDP's buckets whole.)
             An encoder that is frozen for good is what its weights are: it is not calibrated either, and its tokens may
             come from a feature store (`data.store`).
-        encoder_weights: per encoder a model.safetensors of mer; the encoder of that name in it gives the weights to begin with.
+        encoder_weights: per encoder what it begins with: a model.safetensors of mer (the encoder of that name in it), a
+            published file, or a name that `mer weights list` prints.
     """
 
     def __init__(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mer.configured import Configured
+from mer.encoders import weights
+from mer.errors import UserError
 from mer.spec import InputSpec
 from mer.tokens import Sampled, Tokens
 
@@ -29,6 +32,7 @@ class Encoder(Configured, nn.Module):
     dim: int
     output_rate: float | None = None
     batch_by_length: bool = False
+    network: nn.Module  # of an encoder that others published weights for: the part that their files fill
 
     def forward(self, inputs: Sampled) -> Tokens:
         """Encode a batch. Subclasses implement this."""
@@ -36,6 +40,27 @@ class Encoder(Configured, nn.Module):
 
     def calibrate(self, batches: Iterable[Sampled]) -> None:
         """Take statistics of the training inputs (say, mean per column) into buffers, once before training."""
+
+    def tables(self) -> Sequence[weights.KeyTable]:
+        """Layouts of published files that `network` takes; none by default."""
+        return ()
+
+    def strangers(self) -> Sequence[weights.Stranger]:
+        """How files of related networks are known, that people may take for this one's."""
+        return ()
+
+    def load_published(self, path: Path) -> weights.Report:
+        """Fill `network` from a published file, strictly; see `mer.encoders.weights.load`.
+
+        Raises:
+            UserError: no such file, another network's, or this encoder takes none.
+        """
+        tables = self.tables()
+        if not tables:
+            raise UserError(
+                f"{path}: {type(self).__name__} has no published weights", "Train it, or name a model.safetensors"
+            )
+        return weights.load(self.network, path, tables, self.strangers())
 
     def pixels(self, inputs: Sampled) -> Tensor:
         """uint8 frames (B, N, 3, H, W) as normalised float32, 0 at padded frames."""

@@ -45,8 +45,13 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     return shaken(ENCODERS[request.param][0]())
 
 
+def per_second(spec: InputSpec) -> float:
+    """Elements a second of media: the rate, or a fixed number of them in two seconds, or any number."""
+    return spec.rate or (spec.segments * spec.duration / 2.0 if spec.segments else 4.0)
+
+
 def elements(spec: InputSpec, seconds: float) -> int:
-    return max(1, round(seconds * (spec.rate or 4.0)))
+    return max(1, round(seconds * per_second(spec)))
 
 
 def clip(spec: InputSpec, count: int, seed: int = 0) -> Sampled:
@@ -57,8 +62,11 @@ def clip(spec: InputSpec, count: int, seed: int = 0) -> Sampled:
         values = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     else:
         values = torch.randn(shape, generator=generator) * (0.1 if spec.kind == "audio" else 1.0)
-    begin = START + torch.arange(count, dtype=torch.float64) / (spec.rate or 4.0)
-    spans = torch.stack([begin, begin + 1 / (spec.rate or 4.0)], dim=1).float()
+    if spec.kind == "pose":  # the last channel is the confidence; a tenth of the joints is not seen
+        values[..., -1] = (torch.rand(values.shape[:-1], generator=generator) < 0.9).float()
+        values *= values[..., -1:] > 0
+    begin = START + torch.arange(count, dtype=torch.float64) / per_second(spec)
+    spans = torch.stack([begin, begin + 1 / per_second(spec)], dim=1).float()
     return Sampled(values, torch.ones(1, count, dtype=torch.bool), spans[None])
 
 
@@ -127,16 +135,20 @@ def test_spans_tile_the_clip_in_media_time(encoder: Encoder) -> None:
     tokens = check(encoder(inputs), encoder, 1)
     spans = tokens.spans[0]
     assert (spans[:, 1] > spans[:, 0]).all()
+    assert (spans[1:, 0] >= spans[:-1, 0] - 1e-5).all()
+    spans = torch.unique(spans, dim=0)  # tokens of one moment (say, joints) share it
     close(spans[1:, 0], spans[:-1, 1])
     close(torch.stack([spans[0, 0], spans[-1, 1]]), torch.stack([inputs.spans[0, 0, 0], inputs.spans[0, -1, 1]]))
-    if encoder.output_rate:
-        close(spans[:-1].diff(dim=1), torch.full((len(spans) - 1, 1), 1 / encoder.output_rate))
+    if encoder.output_rate:  # the first and the last token also stand for what no other token covers
+        close(spans[1:-1].diff(dim=1), torch.full((max(0, len(spans) - 2), 1), 1 / encoder.output_rate))
 
 
 @torch.no_grad()
-def test_one_element_of_input_gives_one_token(encoder: Encoder) -> None:
-    tokens = check(encoder(clip(encoder.spec, 1)), encoder, 1)
-    assert tokens.mask.tolist() == [[True]]
+def test_one_element_of_input_gives_tokens_of_its_moment(encoder: Encoder) -> None:
+    inputs = clip(encoder.spec, 1)
+    tokens = check(encoder(inputs), encoder, 1)
+    assert tokens.mask.all()
+    close(tokens.spans, inputs.spans.expand_as(tokens.spans))
 
 
 @torch.no_grad()
