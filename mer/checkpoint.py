@@ -123,7 +123,26 @@ def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, d
     return model.eval(), description
 
 
-def load_encoder(path: Path, name: str, encoder: Encoder) -> None:
+def load_encoders(encoders: Mapping[str, Encoder], files: Mapping[str, str]) -> None:
+    """Give encoders the weights that a config's `encoder_weights` names.
+
+    Args:
+        encoders: by name.
+        files: per encoder, or part of one (`skeleton.joint`), what `load_encoder` takes.
+
+    Raises:
+        UserError: there is no such encoder, or `load_encoder` raises it.
+    """
+    for named, file in files.items():
+        name, _, part = named.partition(".")
+        if name not in encoders:
+            raise UserError(
+                f"encoder_weights names the unknown encoder {name!r}", f"The encoders are {', '.join(encoders)}"
+            )
+        load_encoder(Path(file), name, encoders[name], part or None)
+
+
+def load_encoder(path: Path, name: str, encoder: Encoder, part: str | None = None) -> None:
     """Give an encoder weights: those of the encoder of this name in a checkpoint of ours, or those somebody published.
 
     Args:
@@ -131,13 +150,14 @@ def load_encoder(path: Path, name: str, encoder: Encoder) -> None:
             knows, or a name that `mer weights list` prints.
         name: of the encoder in a checkpoint of ours.
         encoder: of the same architecture.
+        part: which network of the encoder a published file is for, where it has several.
 
     Raises:
         UserError: missing, damaged, no encoder of that name, or another architecture.
     """
     path = catalogue.locate(path)
     if not _is_ours(path):
-        encoder.load_published(path)
+        encoder.load_published(path, part)
         return
     known = describe(path)["model"].get("encoders")
     if not isinstance(known, dict) or name not in known:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mer.configured import Configured
-from mer.encoders.base import Encoder
+from mer.encoders.base import Encoder, JointEncoder
 from mer.errors import UserError
 from mer.fusion.base import Fused, Fusion
 from mer.heads import MLPHead
@@ -31,7 +31,7 @@ class Prediction:
         frames: per frame-level task the logits as tokens (B, K, C) on the fusion's clock; `at_times` reads them.
         unimodal: per video-level task and modality (B, C), from auxiliary heads; empty without them.
         fused: the fusion's whole answer (weights, auxiliary losses).
-        seen: per modality (B,) bool, what the model was shown: what is there, less what modality dropout hid.
+        seen: per encoder (B,) bool, what the model was shown: what is there, less what modality dropout hid.
     """
 
     logits: dict[str, Tensor]
@@ -44,8 +44,11 @@ class Prediction:
 class EmotionModel(nn.Module):
     """Encoders, fusion, heads.
 
+    Attributes:
+        specs: per input (a column of the manifest) how it is prepared.
+
     Args:
-        encoders: one per modality; the names are the manifest's column names.
+        encoders: one per modality; the names are the manifest's column names. (A `JointEncoder` names its columns itself.)
         fusion: called with the encoders' widths, gives the fusion module. A YAML config names its class path and the
             arguments other than the widths.
         tasks: what to predict, by name.
@@ -55,7 +58,8 @@ class EmotionModel(nn.Module):
         modality_dropout: probability with which each modality is hidden from a training sample; one always stays.
 
     Raises:
-        UserError: no encoder, a fusion that does not take that many, a frame-level task on a fusion without sequence.
+        UserError: no encoder, two that want one column prepared in different ways, a fusion that does not take that many,
+            a frame-level task on a fusion without sequence.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class EmotionModel(nn.Module):
         if not 0 <= modality_dropout < 1:
             raise UserError(f"modality_dropout {modality_dropout} is not in [0, 1)", "Use 0 to 0.5")
         self.encoders = nn.ModuleDict(encoders)
+        self.specs = _columns(encoders)
         self.fusion = fusion({m: e.dim for m, e in encoders.items()})
         self.tasks = dict(tasks)
         self.modality_dropout = modality_dropout
@@ -94,23 +99,15 @@ class EmotionModel(nn.Module):
             }
         )
 
-    @property
-    def specs(self) -> dict[str, InputSpec]:
-        """How the input of each modality is prepared."""
-        return {m: _encoder(e).spec for m, e in self.encoders.items()}
-
     def forward(self, inputs: Mapping[str, Sampled | Tokens]) -> Prediction:
         """Predict a batch.
 
         Args:
-            inputs: one `Sampled` per modality, or the `Tokens` that its encoder gave earlier (from a feature store); a
-                modality that is absent has an all-False mask.
+            inputs: one `Sampled` per column of `specs`, or the `Tokens` that its encoder gave earlier (from a feature
+                store); a modality that is absent has an all-False mask.
         """
         inputs = self._drop_modalities(inputs) if self.training and self.modality_dropout else inputs
-        tokens: dict[str, Tokens] = {
-            m: given if isinstance(given := inputs[m], Tokens) else encoder(given)
-            for m, encoder in self.encoders.items()
-        }
+        tokens = {m: self._tokens(m, encoder, inputs) for m, encoder in self.encoders.items()}
         fused: Fused = self.fusion(tokens)
         logits, frames = {}, {}
         for name, task in self.tasks.items():
@@ -130,7 +127,7 @@ class EmotionModel(nn.Module):
             t: {m: head(fused.unimodal[m]) for m, head in heads.items() if m in fused.unimodal}  # type: ignore[operator]
             for t, heads in self.unimodal_heads.items()
         }
-        return Prediction(logits, frames, fused, unimodal, {m: inputs[m].present for m in self.encoders})
+        return Prediction(logits, frames, fused, unimodal, {m: t.present for m, t in tokens.items()})
 
     def describe(self) -> dict[str, Any]:
         """The plain configuration a checkpoint stores; `mer.checkpoint` rebuilds the model from it."""
@@ -143,20 +140,35 @@ class EmotionModel(nn.Module):
             "modality_dropout": self.modality_dropout,
         }
 
+    def _tokens(self, name: str, encoder: nn.Module, inputs: Mapping[str, Sampled | Tokens]) -> Tokens:
+        if isinstance(encoder, JointEncoder):
+            tokens: Tokens = encoder({column: inputs[column] for column in encoder.specs})
+            return tokens
+        given = inputs[name]
+        return given if isinstance(given, Tokens) else encoder(given)
+
     def _drop_modalities(self, inputs: Mapping[str, Sampled | Tokens]) -> dict[str, Sampled | Tokens]:
         """Hide whole modalities at random; a sample never loses its last one."""
-        present = torch.stack([inputs[m].present for m in self.encoders], dim=1)
+        present = torch.stack([inputs[m].present for m in self.specs], dim=1)
         noise = torch.rand(present.shape, device=present.device)
         keep = present & (noise >= self.modality_dropout)
         luckiest = noise.masked_fill(~present, -1.0).argmax(dim=1)
         rescue = torch.zeros_like(keep).scatter_(1, luckiest[:, None], True)
         keep = torch.where(keep.any(1, keepdim=True), keep, rescue & present)
-        return {m: inputs[m].keep(keep[:, i]) for i, m in enumerate(self.encoders)}
+        return {m: inputs[m].keep(keep[:, i]) for i, m in enumerate(self.specs)}
 
 
-def _encoder(module: nn.Module) -> Encoder:
-    assert isinstance(module, Encoder)
-    return module
+def _columns(encoders: Mapping[str, Encoder]) -> dict[str, InputSpec]:
+    """The columns that the encoders read, each with its one spec."""
+    specs: dict[str, InputSpec] = {}
+    for name, encoder in encoders.items():
+        for column, spec in (encoder.specs if isinstance(encoder, JointEncoder) else {name: encoder.spec}).items():
+            if specs.setdefault(column, spec) != spec:
+                raise UserError(
+                    f"the encoder {name!r} and another one want the column {column!r} prepared in different ways",
+                    "Give the manifest a second column with the same files, and the encoder its name",
+                )
+    return specs
 
 
 def _describe(module: nn.Module, without: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -48,7 +47,8 @@ class EmotionTask(pl.LightningModule):
             An encoder that is frozen for good is what its weights are: it is not calibrated either, and its tokens may
             come from a feature store (`data.store`).
         encoder_weights: per encoder what it begins with: a model.safetensors of mer (the encoder of that name in it), a
-            published file, or a name that `mer weights list` prints.
+            published file or folder, or a name that `mer weights list` prints. Where an encoder has several networks with a
+            file each, the part is named: `skeleton.joint`.
     """
 
     def __init__(
@@ -102,13 +102,7 @@ class EmotionTask(pl.LightningModule):
         for name, parameter in self.model.named_parameters():
             if self._thaws(name) == -1:
                 parameter.requires_grad_(False)
-        for name, path in (encoder_weights or {}).items():
-            if name not in encoders:
-                raise UserError(
-                    f"model.encoder_weights names the unknown encoder {name!r}",
-                    f"The encoders are {', '.join(encoders)}",
-                )
-            checkpoint.load_encoder(Path(path), name, encoders[name])
+        checkpoint.load_encoders(encoders, encoder_weights or {})
         self.predictions: dict[str, Predictions] = {}
         self._as_given: dict[str, Tensor] = {}
 

@@ -18,11 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import mer.encoders
 import mer.fusion
 import mer.heads
 from mer import checkpoint
 from mer.encoders import Encoder, FeatureEncoder, FrameCNN, MelNet
+from mer.encoders.weights import Report
 from mer.errors import UserError
 from mer.fusion import AttentionPool, Concat, Fusion
 from mer.heads import LinearHead, MLPHead
@@ -36,7 +36,7 @@ TASKS = {
     "cues": Task("cues", LabelSpace("cues.v1", ("smile", "rising"), "multilabel")),
     "valence": Task("valence", LabelSpace("v.v1", ("valence",), "continuous"), "frame"),
 }
-# Every shipped module, with arguments that are not the defaults. A new one joins with a line here.
+# Encoders of different kinds (the contract's tests build every one from its description); every shipped fusion and head.
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "FeatureEncoder": lambda: FeatureEncoder(5, 4.0, dim=8, hidden=12, layers=1, clip=3.0),
     "FrameCNN": lambda: FrameCNN(8, rate=4, size=16, channels=(4, 6), augment=0.5),
@@ -60,8 +60,7 @@ def shipped(room: Any, base: type) -> set[str]:
     }
 
 
-def test_every_shipped_module_is_tried_here() -> None:
-    assert shipped(mer.encoders, Encoder) == set(ENCODERS)
+def test_every_shipped_fusion_and_head_is_tried_here() -> None:
     assert shipped(mer.fusion, Fusion) == set(FUSIONS)
     assert {n for n, c in vars(mer.heads).items() if inspect.isclass(c) and n.endswith("Head")} == set(HEADS)
 
@@ -306,3 +305,23 @@ class TestWriting:
         text = json.dumps(checkpoint.describe(saved))
         assert "dims" not in text
         assert str(Path.home()) not in text
+
+
+class Published(MelNet):
+    """Has two networks with a file each."""
+
+    def load_published(self, path: Path, part: str | None = None) -> Report:
+        self.asked = (path.name, part)
+        return Report("any", 0)
+
+
+def test_the_weights_of_a_config_may_be_somebody_elses_and_may_name_a_part(tmp_path: Path) -> None:
+    encoder = Published(8)
+    checkpoint.load_encoders({"sound": encoder}, {"sound.joint": str(tmp_path / "joint.pt")})
+    assert encoder.asked == ("joint.pt", "joint")
+    with pytest.raises(UserError, match="MelNet has no part 'joint'"):
+        checkpoint.load_encoders({"sound": MelNet(8)}, {"sound.joint": str(tmp_path / "joint.pt")})
+    with pytest.raises(UserError, match="MelNet has no published weights"):
+        checkpoint.load_encoders({"sound": MelNet(8)}, {"sound": str(tmp_path / "joint.pt")})
+    with pytest.raises(UserError, match="names the unknown encoder 'noise'"):
+        checkpoint.load_encoders({"sound": encoder}, {"noise": "joint.pt"})

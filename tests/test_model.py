@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mer.encoders import Encoder, FeatureEncoder, FrameCNN, MelNet
+from mer.encoders.base import JointEncoder
 from mer.errors import UserError
 from mer.fusion import AttentionPool, Concat, Fused, Fusion
 from mer.heads import LinearHead
@@ -177,3 +178,55 @@ def test_a_frame_level_task_needs_a_fusion_with_a_sequence() -> None:
     net = EmotionModel(encoders(), lambda dims: Votes(dims, 4), {"valence": VALENCE})
     with pytest.raises(UserError, match="task 'valence' is at frame level, but Votes gives no sequence"):
         net(inputs())
+
+
+class Duet(JointEncoder):
+    """The sum of the means of two columns: one token."""
+
+    def __init__(self, picture: str = "face", sound: str = "audio"):
+        super().__init__()
+        self.specs = {picture: FrameCNN(12, size=16, channels=(4, 4)).spec, sound: MelNet(8).spec}
+        self.dim = 2
+        self.mix = nn.Linear(2, 2)
+
+    def forward(self, inputs: Mapping[str, Sampled]) -> Tokens:  # type: ignore[override]
+        means = [s.zeroed().flatten(1).mean(1) for s in inputs.values()]
+        present = torch.stack([s.present for s in inputs.values()], 1).any(1, keepdim=True)
+        values = self.mix(torch.stack(means, 1)) * present
+        return Tokens(values[:, None], present, torch.tensor([0.0, 1.0]).expand(len(values), 1, 2))
+
+
+class TestJointEncoder:
+    def model(self, **options: object) -> EmotionModel:
+        torch.manual_seed(0)
+        both = {"duet": Duet(), "au": FeatureEncoder(5, dim=10)}
+        return EmotionModel(both, lambda dims: AttentionPool(dims, 16), TASKS, **options)  # type: ignore[arg-type]
+
+    def test_it_names_its_columns_and_is_fed_all_of_them(self) -> None:
+        model = self.model().eval()
+        assert list(model.specs) == ["face", "audio", "au"]
+        prediction = model(inputs({"face": [True, False], "audio": [True, False]}))
+        assert prediction.logits["emotion"].shape == (2, 3)
+        assert prediction.seen["duet"].tolist() == [True, False]
+        both, one = (model(inputs({"face": [True, face]})).logits["emotion"] for face in (True, False))
+        assert torch.equal(both[0], one[0])
+        assert not torch.equal(both[1], one[1])
+
+    def test_modality_dropout_hides_its_columns_one_by_one(self) -> None:
+        model = self.model(modality_dropout=0.5).train()
+        torch.manual_seed(0)
+        kept = [model._drop_modalities(inputs()) for _ in range(30)]
+        assert {tuple(d[m].present.tolist()[0] for m in ("face", "audio")) for d in kept} >= {
+            (True, False),
+            (False, True),
+        }
+
+    def test_a_column_cannot_be_prepared_in_two_ways(self) -> None:
+        others = {"duet": Duet(), "face": FrameCNN(12, size=24, channels=(4, 4))}
+        with pytest.raises(UserError, match="'face' and another one want the column 'face'"):
+            EmotionModel(others, lambda dims: AttentionPool(dims, 16), TASKS)
+
+    def test_a_column_prepared_alike_is_shared(self) -> None:
+        others = {"duet": Duet(), **{m: e for m, e in encoders().items() if m != "audio"}}
+        model = EmotionModel(others, lambda dims: AttentionPool(dims, 16), TASKS)
+        assert model(inputs()).logits["emotion"].shape == (2, 3)

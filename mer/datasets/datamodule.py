@@ -146,6 +146,8 @@ class EmotionData(pl.LightningDataModule):
             )
         shelves: dict[str, Shelf] = {}
         for modality in task.frozen:
+            if modality not in self.specs:
+                continue  # it reads several columns at once; a store keeps the tokens of one
             key = Key.of(task.model.encoders[modality])
             shelf = store.find(modality, key)
             if shelf is None:

@@ -29,7 +29,7 @@ from mer.datasets.manifest import Clip, Manifest
 from mer.datasets.store import DTYPES, Note, Shelf, Store
 from mer.datasets.store_key import Key, Source, source_names, sources, stale, weights_hash
 from mer.device import device_named
-from mer.encoders.base import Encoder
+from mer.encoders.base import Encoder, JointEncoder
 from mer.errors import NothingThereError, UserError
 from mer.media.guard import abandon, examined
 from mer.media.prepare import prepare_all
@@ -121,10 +121,18 @@ def encoders_of(
     if (config is None) == (weights is None):
         raise UserError("the encoders come from either --config or --checkpoint", "Name one of them")
     if config is not None:
-        return configured(config, only, warn)
-    assert weights is not None
-    model, _ = checkpoint.load(weights, allow_modules)
-    return {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, Encoder)}
+        encoders = configured(config, only, warn)
+    else:
+        assert weights is not None
+        model, _ = checkpoint.load(weights, allow_modules)
+        encoders = {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, Encoder)}
+    joint = [name for name, encoder in encoders.items() if isinstance(encoder, JointEncoder)]
+    if joint and (only is None or set(joint) & set(only)) and len(joint) == len(encoders if only is None else only):
+        raise UserError(
+            f"the encoder {joint[0]!r} reads several modalities at once, and a store keeps the tokens of one",
+            "Leave data.store out: it is read from media",
+        )
+    return {name: encoder for name, encoder in encoders.items() if name not in joint}
 
 
 def configured(path: Path, only: Sequence[str] | None = None, warn: bool = True) -> dict[str, Encoder]:
@@ -153,17 +161,14 @@ def configured(path: Path, only: Sequence[str] | None = None, warn: bool = True)
     seed = 0 if isinstance(seed, bool) or not isinstance(seed, int) else seed
     encoders = _built(path, described, seed)
     drawn = {n for n, e in _built(path, described, seed + 1).items() if weights_hash(e) != weights_hash(encoders[n])}
-    unknown = set(weights) - set(encoders)
-    if unknown:
-        raise UserError(f"{path}: encoder_weights names the unknown encoder {min(unknown)!r}", "Correct the name")
-    for name, file in weights.items():
-        checkpoint.load_encoder(Path(str(file)), name, encoders[name])
+    checkpoint.load_encoders(encoders, {str(name): str(file) for name, file in weights.items()})
+    given = {str(name).partition(".")[0] for name in weights}
     freeze = part.get("freeze") or {}
     frozen = {n for n in encoders if freeze.get(f"encoders.{n}", freeze.get("encoders")) == -1}
     wanted = {n: e for n, e in encoders.items() if n in (only or frozen or encoders)}
     for name, encoder in wanted.items() if warn else ():
         # Weights that depend on the seed were drawn, not learnt.
-        if name not in weights and (name in drawn or type(encoder).calibrate is not Encoder.calibrate):
+        if name not in given and (name in drawn or type(encoder).calibrate is not Encoder.calibrate):
             print(
                 f"mer extract: the encoder {name!r} is untrained (seed {seed}): its tokens are as good as random weights"
                 " make them. Name a trained one with --checkpoint, or with encoder_weights in the config.",

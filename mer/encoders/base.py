@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -49,12 +49,18 @@ class Encoder(Configured, nn.Module):
         """How files of related networks are known, that people may take for this one's."""
         return ()
 
-    def load_published(self, path: Path) -> weights.Report:
+    def load_published(self, path: Path, part: str | None = None) -> weights.Report:
         """Fill `network` from a published file, strictly; see `mer.encoders.weights.load`.
 
+        Args:
+            path: file or folder.
+            part: of an encoder of several networks with a file each (a stream, a tower), the name of the one to fill.
+
         Raises:
-            UserError: no such file, another network's, or this encoder takes none.
+            UserError: no such file, another network's, no such part, or this encoder takes none.
         """
+        if part is not None:
+            raise UserError(f"{type(self).__name__} has no part {part!r}", "Name the encoder alone in encoder_weights")
         tables = self.tables()
         if not tables:
             raise UserError(
@@ -68,6 +74,20 @@ class Encoder(Configured, nn.Module):
         std = torch.tensor(self.spec.std or (1.0,) * 3, device=inputs.values.device).view(1, 1, 3, 1, 1)
         frames = (inputs.values.float() / 255.0 - mean) / std
         return frames * inputs.mask[:, :, None, None, None]
+
+
+class JointEncoder(Encoder):
+    """Base of encoders that look at several modalities at once, whose networks exchange as they go.
+
+    Attributes:
+        specs: per column of the manifest how that input is prepared, in the place of `spec`.
+    """
+
+    specs: dict[str, InputSpec]
+
+    def forward(self, inputs: Mapping[str, Sampled]) -> Tokens:  # type: ignore[override]
+        """Encode a batch: one `Sampled` per column of `specs`; an absent modality has an all-False mask."""
+        raise TypeError(f"{type(self).__name__} does not implement forward")
 
 
 def column_statistics(rows: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
