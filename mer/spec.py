@@ -13,7 +13,7 @@ from typing import Any, Literal
 from mer.errors import UserError
 from mer.skeletons import layout
 
-Kind = Literal["audio", "video", "flow", "taylor", "pose", "eye", "features"]
+Kind = Literal["audio", "video", "flow", "taylor", "pose", "eye", "text", "features"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class InputSpec:
 
     Attributes:
         kind: `audio` (mono waveform in [-1, 1]), `video` (RGB frames), `flow` (u, v, strain between frames), `taylor`
-            (signed Taylor frames), `pose` (skeletons), `eye` (gaze, pupils, head) or `features` (cached rows).
+            (signed Taylor frames), `pose` (skeletons), `eye` (gaze, pupils, head), `text` (words) or `features` (cached
+            rows).
         rate: Hz. Samples per second of a waveform; frames, skeletons or flow fields per second of a video, where None
             takes each frame of the file once; rows per second of a feature sequence (None: one row stands for the whole
             clip, or rows divide the clip evenly).
@@ -83,7 +84,7 @@ class InputSpec:
         segments: instead of a rate: the clip is divided into so many equal parts, and each gives `duration` frames
             `stride` frames apart, from its middle (in training from a random place). 16 x 1: segments 16. 8 x 2:
             segments 8, duration 2. Dense 16 x 4: segments 1, duration 16, stride 4.
-        width: number of columns of a feature row.
+        width: number of columns of a feature row; of `text`, bytes that a word takes at most.
         trim: dB; sound at both ends that is this much weaker than the loudest 25 ms is left out (None keeps it).
         window: seconds the encoder likes to see at once; the predictor slides windows of this length.
         backend: what computes a derived stream. flow: `dis`, `farneback`, `tvl1`. pose: `mediapipe`, `mediapipe-hands`,
@@ -127,6 +128,11 @@ class InputSpec:
         return self.segments is not None
 
     @property
+    def from_file(self) -> bool:
+        """Whether it stands ready in a file of its own (rows, words, skeletons, gaze), not in the picture or the sound."""
+        return self.kind in ("features", "text") or self.backend == "file"
+
+    @property
     def chosen_later(self) -> bool:
         """Whether a fixed number of elements may be chosen once all of them are made, with the same result."""
         return self.sampled_by_count and self.kind in ("video", "flow", "taylor")
@@ -149,7 +155,7 @@ class InputSpec:
 
     def item_shape(self) -> tuple[int, ...]:
         """Shape of one element along N: () for a waveform, (3, H, W) for a frame, (V, 3) for a skeleton (x, y, confidence;
-        (V, 4) where it is 3-D), (columns,) of `eye`, (width,) for a feature row.
+        (V, 4) where it is 3-D), (columns,) of `eye`, (width,) for a feature row or a word.
         """
         if self.kind in ("video", "flow", "taylor"):
             assert self.size is not None
@@ -160,4 +166,4 @@ class InputSpec:
             assert self.layout is not None
             skeleton = layout(self.layout)
             return (skeleton.size, 4 if skeleton.depth else 3)
-        return (self.width,) if self.kind == "features" and self.width else ()
+        return (self.width,) if self.kind in ("features", "text") and self.width else ()

@@ -328,7 +328,7 @@ def _lengths(manifest: Manifest, specs: Mapping[str, InputSpec]) -> dict[str, fl
 
 
 def _is_media(spec: InputSpec) -> bool:
-    return spec.kind != "features" and spec.backend != "file"
+    return not spec.from_file
 
 
 def _in_pieces(spec: InputSpec) -> bool:

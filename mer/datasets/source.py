@@ -118,7 +118,8 @@ def extent(media: Sampled | Tokens | CachedFrames) -> tuple[float, float] | None
 
 
 def between(sampled: Timed, start: float, end: float) -> Timed | None:
-    """The stretch [start, end) of an unbatched sample: elements whose midpoint lies in it, None where there are none.
+    """The stretch [start, end) of an unbatched sample: elements whose midpoint lies in it, or else those over its middle; None
+    where there are none.
 
     A single element that stands for the whole clip (one cached row) belongs to every stretch it overlaps.
     """
@@ -128,7 +129,11 @@ def between(sampled: Timed, start: float, end: float) -> Timed | None:
     middle = spans.mean(1)
     first, last = int(torch.searchsorted(middle, start)), int(torch.searchsorted(middle, end))
     if first >= last:
-        return None
+        # What is longer than the stretch (the words of a sentence that share its span) shows where it covers its middle.
+        covering = torch.nonzero((spans[:, 0] <= (start + end) / 2) & (spans[:, 1] > (start + end) / 2))[:, 0]
+        if not len(covering):
+            return None
+        first, last = int(covering[0]), int(covering[-1]) + 1
     return replace(
         sampled, values=sampled.values[:, first:last], mask=sampled.mask[:, first:last], spans=spans[None, first:last]
     )

@@ -210,7 +210,7 @@ def _short(shelf: Shelf, note: Note, spans: torch.Tensor, root: Path | None) -> 
     Tokens of what has to be found first (a face, a skeleton) rightly leave gaps, and trimmed sound leaves out its ends.
     """
     spec = InputSpec.from_dict(dict(shelf.key.spec))
-    found_first = spec.face is not None or spec.kind in ("pose", "eye")
+    found_first = spec.face is not None or spec.kind in ("pose", "eye", "text")
     if found_first or spec.trim is not None or not len(spans):
         return None
     end = note.end

@@ -129,8 +129,7 @@ class Source:
 
 def source_names(reference: str, spec: InputSpec) -> list[str]:
     """The files that one modality of a clip is read from."""
-    rows = spec.kind == "features" or spec.backend == "file"
-    names = [reference.partition("#")[0] if rows else reference]
+    names = [reference.partition("#")[0] if spec.from_file else reference]
     if spec.face is not None and spec.face.file:
         media = Path(names[0])
         names.append(spec.face.file.replace("{stem}", media.stem).replace("{name}", media.name))

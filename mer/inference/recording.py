@@ -78,8 +78,7 @@ class Recording:
         info = file.info
         self.stop = file.length if end is None else end
         for modality, spec in specs.items():
-            extracted = spec.kind == "features" or spec.backend == "file"
-            if modality in inputs and extracted:
+            if modality in inputs and spec.from_file:
                 # Cached rows without a rate divide the stretch, so its end must be known.
                 known = self.stop if spec.rate is None else end
                 given = prepare(Path(), inputs[modality], spec, start, known)
@@ -87,8 +86,9 @@ class Recording:
                     self._whole[modality] = given
                 else:
                     self.absent[modality] = f"nothing was found in {inputs[modality]}"
-            elif extracted:
-                self.absent[modality] = f"give cached features with --input {modality}=FILE"
+            elif spec.from_file:
+                what = "its words" if spec.kind == "text" else "cached features"
+                self.absent[modality] = f"give {what} with --input {modality}=FILE"
             elif modality in inputs:
                 self._inside[modality] = str(Path(inputs[modality]).resolve())
             elif info.has_audio if spec.kind == "audio" else info.has_video and spec.kind in SEEN:

@@ -57,7 +57,7 @@ def prepare_all(
         per modality its `Sampled`, or why there is none.
     """
     prepared: dict[str, Sampled | UserError] = {}
-    media = {m: s for m, s in specs.items() if s.kind != "features" and s.backend != "file"}
+    media = {m: s for m, s in specs.items() if not s.from_file}
     for modality, spec in specs.items():
         if modality not in media:
             try:
@@ -76,7 +76,11 @@ def prepare_all(
 
 
 def _from_file(root: Path, reference: str, spec: InputSpec, start: float, end: float | None) -> Stream:
-    """Rows, skeletons or gaze that somebody else extracted."""
+    """Rows, words, skeletons or gaze that somebody else extracted."""
+    if spec.kind == "text":
+        from mer.media import text
+
+        return text.load(root, reference, spec, start, end)
     if spec.kind == "pose":
         from mer.media import skeleton_files
 

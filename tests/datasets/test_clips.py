@@ -13,10 +13,12 @@ from media_files import grey, tone, write
 
 from mer.datasets.clips import Batch, ClipDataset, Collate, Item, ShuffledClips, Skipped
 from mer.datasets.manifest import Clip, Corpus, Manifest
+from mer.datasets.source import between
 from mer.errors import UserError
 from mer.labels import LabelSpace, Task
 from mer.media.prepare import prepare_all
 from mer.spec import InputSpec
+from mer.tokens import Sampled
 
 EMOTION = Task("emotion", LabelSpace("mood.v1", ("sad", "glad")))
 VALENCE = Task("valence", LabelSpace("va.v1", ("valence", "arousal"), "continuous"))
@@ -297,3 +299,13 @@ class TestShuffledClips:
         assert [len(p) for p in parts] == [3, 3, 3, 3]
         assert set().union(*parts) == set(range(10))
         assert all(len(set(p)) == 3 for p in parts)
+
+
+def test_what_is_longer_than_a_stretch_shows_where_it_covers_its_middle() -> None:
+    spans = torch.tensor([[0.0, 6.0], [0.0, 6.0], [6.0, 8.0]])  # two words of a sentence, and another
+    said = Sampled(torch.arange(3.0)[None], torch.ones(1, 3, dtype=torch.bool), spans[None])
+    for stretch, shown in (((0.0, 2.0), [0, 1]), ((2.0, 4.0), [0, 1]), ((6.5, 7.5), [2])):
+        cut = between(said, *stretch)
+        assert cut is not None
+        assert cut.values[0].tolist() == shown
+    assert between(said, 8.0, 9.0) is None

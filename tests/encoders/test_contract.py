@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from encoders import letters
 from mer.configured import build
-from mer.encoders import Encoder, FeatureEncoder, FrameCNN, MelNet
+from mer.encoders import Encoder, FeatureEncoder, FrameCNN, MelNet, SwinFace
 from mer.spec import InputSpec
 from mer.tokens import Sampled, Tokens
 
+SMALL_SWIN: dict[str, Any] = {"size": 16, "embed": 8, "depths": (2, 1), "heads": (1, 2), "area": 4, "width": 16}
 # name: (the encoder, the same without layers that look across the whole clip)
 ENCODERS: dict[str, tuple[Callable[[], Encoder], Callable[[], Encoder]]] = {
     "features": (lambda: FeatureEncoder(5, 10.0, 16, 24, layers=2), lambda: FeatureEncoder(5, 10.0, 16, 24)),
     "vectors": (lambda: FeatureEncoder(5, dim=16, noise=0.1), lambda: FeatureEncoder(5, dim=16)),
     "frames": (lambda: FrameCNN(16, size=24, channels=(6, 8)), lambda: FrameCNN(16, size=24, channels=(6, 8))),
     "mel": (lambda: MelNet(16, channels=(6, 8, 8, 10)), lambda: MelNet(16, channels=(6, 8, 8, 10), layers=0)),
+    "text": (lambda: letters.tiny("word"), lambda: letters.tiny("word", layers=0)),
+    "text, segments": (lambda: letters.tiny("segment"), lambda: letters.tiny("segment", layers=0)),
     "mel, fine": (lambda: MelNet(16, channels=(6, 8), halvings=2, layers=2, trim=None), lambda: MelNet(16, layers=0)),
+    "swinface": (lambda: SwinFace(**SMALL_SWIN), lambda: SwinFace(**SMALL_SWIN)),
+    "swinface, identity": (lambda: SwinFace("id", **SMALL_SWIN), lambda: SwinFace("id", **SMALL_SWIN)),
+    "swinface, grid": (lambda: SwinFace("grid", True, **SMALL_SWIN), lambda: SwinFace(**SMALL_SWIN)),
 }
 START = 5.0  # clips begin in the middle of a video
 
@@ -60,6 +68,9 @@ def clip(spec: InputSpec, count: int, seed: int = 0) -> Sampled:
     shape = (1, count, *spec.item_shape())
     if spec.kind == "video":
         values = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    elif spec.kind == "text":  # words of four letters
+        values = torch.randint(ord("a"), ord("z"), shape, generator=generator, dtype=torch.uint8)
+        values[..., 4:] = 0
     else:
         values = torch.randn(shape, generator=generator) * (0.1 if spec.kind == "audio" else 1.0)
     if spec.kind == "pose":  # the last channel is the confidence; a tenth of the joints is not seen
@@ -212,6 +223,8 @@ def test_an_event_shows_in_the_token_whose_span_covers_it(name: str, moment: flo
         values = quiet.values.clone()
         if spec.kind == "audio":
             values[0, struck] = torch.sin(torch.arange(int(struck.sum())) * 0.7)
+        elif spec.kind == "text":
+            values[0, struck, :4] = ord("z")
         else:
             values[0, struck] = 255 if spec.kind == "video" else 3.0
         changes.append((local(Sampled(values, quiet.mask, quiet.spans)).values - local(quiet).values)[0].norm(dim=1))
