@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("mer.datasets.prepare", "write manifest.csv and corpus.yaml for a corpus"),
     "extract": ("mer.datasets.extract", "run encoders over a manifest, keep their tokens in a store"),
     "store": ("mer.datasets.store_command", "check, pack or list a feature store"),
+    "weights": ("mer.encoders.weights_command", "list, show, fetch or convert the published weights of encoders"),
     "fit": ("mer.experiments.training:fit", "train a model from a config"),
     "validate": ("mer.experiments.training:validate", "score a checkpoint on the validation split"),
     "test": ("mer.experiments.training:test", "open the test split, write the score file"),
@@ -22,13 +23,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "look": ("mer.analysis.look", "one page per clip: faces, tracks, crops, skeleton, motion, speech"),
     "predict": ("mer.inference.predict", "video files in; probabilities, frame timeline and picture out"),
     "evaluate": ("mer.evaluation.evaluate", "metrics with intervals from a score file"),
-    "bench": ("mer.experiments.bench", "how fast media, caches and stores are read on this machine"),
+    "bench": ("mer.experiments.bench", "how fast media are read and encoders run on this machine"),
     "compare": ("mer.evaluation.compare", "paired bootstrap between two score files"),
 }
 
 _GROUPS = (
     ("start", ("quickstart", "prepare")),
-    ("features", ("look", "extract", "store")),
+    ("features", ("look", "weights", "extract", "store")),
     ("train", ("fit", "validate", "test", "crossval")),
     ("use", ("predict", "evaluate", "compare", "bench")),
 )

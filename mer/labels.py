@@ -102,11 +102,18 @@ class LabelSpace:
         return space
 
 
+_UTD_MHAD = (
+    "swipe_left swipe_right wave clap throw arm_cross basketball_shoot draw_x draw_circle_cw draw_circle_ccw draw_triangle"
+    " bowling boxing baseball_swing tennis_swing arm_curl tennis_serve push knock catch pickup_throw jog walk sit2stand"
+    " stand2sit lunge squat"
+)
 SPACES: dict[str, LabelSpace] = {
     space.name: space
     for space in (
         # RAVDESS file-name codes 01 to 08, minus one.
         LabelSpace("ravdess8.v1", ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")),
+        # UTD-MHAD file names a1 to a27, minus one.
+        LabelSpace("utd_mhad27.v1", tuple(_UTD_MHAD.split())),
         # The synthetic corpus: the face gives one half of the emotion, the voice the other ...
         LabelSpace("synthetic4.v1", ("joyful", "relieved", "alarmed", "sad")),
         # ... and whether the two agree is their exclusive-or, of which neither alone knows anything.

@@ -24,6 +24,9 @@ from mer.model import EmotionModel, Prediction
 from mer.predictions import Predictions
 from mer.tokens import at_times
 
+# In the names of tables of positions and of learned tokens, as published networks call them.
+_UNDECAYED = ("position", "pos_embed", "rel_pos", "class_token", "cls_token")
+
 
 class EmotionTask(pl.LightningModule):
     """Train, validate and test an `EmotionModel`.
@@ -156,7 +159,7 @@ class EmotionTask(pl.LightningModule):
         tables = {f"{n}.{p}" for n, m in self.model.named_modules() if isinstance(m, nn.Embedding) for p in ("weight",)}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                plain = parameter.ndim <= 1 or name in tables or "position" in name
+                plain = parameter.ndim <= 1 or name in tables or any(word in name for word in _UNDECAYED)
                 groups[self._longest(name, self.lr_factors, 1.0), not plain].append(parameter)
         optimizer = torch.optim.AdamW(
             [

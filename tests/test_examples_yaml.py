@@ -14,7 +14,11 @@ from mer.labels import SPACES, Task
 from mer.shipped import shipped
 
 CONFIGS = sorted(shipped("configs").rglob("*.yaml"))
-SPACE = {"quickstart": "synthetic4.v1", "ravdess": "ravdess8.v1"}
+TASKS = {
+    "quickstart": Task("emotion", SPACES["synthetic4.v1"]),
+    "ravdess": Task("emotion", SPACES["ravdess8.v1"]),
+    "utd_mhad": Task("action", SPACES["utd_mhad27.v1"]),
+}
 
 
 def corpus_of(config: Path) -> str:
@@ -25,8 +29,8 @@ def corpus_of(config: Path) -> str:
 def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Rows of the right columns, without media."""
     config: Path = request.getfixturevalue("config")
-    space = SPACES[SPACE[corpus_of(config)]]
-    Corpus("tiny", tmp_path, {"emotion": Task("emotion", space)}, "true").write(tmp_path / "corpus.yaml")
+    task = TASKS[corpus_of(config)]
+    Corpus("tiny", tmp_path, {task.name: task}, "true").write(tmp_path / "corpus.yaml")
     modalities = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["encoders"]
     rows = [
         {
@@ -34,7 +38,7 @@ def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
             "subject": f"s{i}",
             "split": split,
             "fold": i,
-            "emotion": space.names[0],
+            task.name: task.space.names[0],
             **dict.fromkeys(modalities, "x"),
         }
         for i, split in enumerate(("train", "train", "val", "test"))
@@ -50,7 +54,7 @@ def config(request: pytest.FixtureRequest) -> Path:
 
 
 def test_there_are_some() -> None:
-    assert {corpus_of(path) for path in CONFIGS} >= {"quickstart", "ravdess"}
+    assert {corpus_of(path) for path in CONFIGS} >= {"quickstart", "ravdess", "utd_mhad"}
 
 
 def test_it_parses(config: Path, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,7 @@ class Watch(pl.Callback):
 
 
 class Positioned(Encoder):
-    """Has everything that is not to be decayed: a norm, biases, an embedding, a table of positions."""
+    """Has everything that is not to be decayed: a norm, biases, an embedding, tables of positions, a class token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,9 +118,12 @@ class Positioned(Encoder):
         self.linear, self.norm = nn.Linear(WIDTH, 8), nn.LayerNorm(8)
         self.kinds = nn.Embedding(2, 8)
         self.positions = nn.Parameter(torch.randn(ROWS, 8))
+        self.rel_pos_t, self.pos_embed = nn.Parameter(torch.randn(ROWS, 8)), nn.Parameter(torch.randn(1, ROWS, 8))
+        self.class_token, self.cls_token = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 1, 8))
 
     def forward(self, inputs: Sampled) -> Tokens:
         values = self.norm(self.linear(inputs.zeroed())) + self.kinds.weight[0] + self.positions
+        values = values + self.rel_pos_t + self.pos_embed + self.class_token + self.cls_token
         return Tokens(values * inputs.mask[..., None], inputs.mask, inputs.spans)
 
 
@@ -134,7 +137,8 @@ class TestParameterGroups:
 
     def test_matrices_alone_are_decayed(self) -> None:
         decays = {n: g["weight_decay"] for n, g in self.groups(weight_decay=0.3).items()}
-        for name in ("linear.bias", "norm.weight", "norm.bias", "kinds.weight", "positions"):
+        positions = ("positions", "rel_pos_t", "pos_embed", "class_token", "cls_token")
+        for name in ("linear.bias", "norm.weight", "norm.bias", "kinds.weight", *positions):
             assert decays[f"encoders.one.{name}"] == 0, name
         assert decays["encoders.one.linear.weight"] == 0.3
         assert decays["heads.mood.layers.0.weight"] == 0.3

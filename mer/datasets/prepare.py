@@ -9,7 +9,7 @@ from pathlib import Path
 from mer.errors import UserError
 
 # One reader per corpus: a module with `prepare(root, out, skip_errors) -> (clips, what was left out)`.
-READERS = {"ravdess": "mer.datasets.ravdess"}
+READERS = {"ravdess": "mer.datasets.ravdess", "utd_mhad": "mer.datasets.utd_mhad"}
 
 
 def main(argv: list[str]) -> int:

@@ -49,6 +49,10 @@ class Encoder(Configured, nn.Module):
         """How files of related networks are known, that people may take for this one's."""
         return ()
 
+    def whole(self) -> nn.Module | None:
+        """Where `network` is only a part of what was published: all of it, on the meta device, to check files against."""
+        return None
+
     def load_published(self, path: Path, part: str | None = None) -> weights.Report:
         """Fill `network` from a published file, strictly; see `mer.encoders.weights.load`.
 
@@ -66,14 +70,17 @@ class Encoder(Configured, nn.Module):
             raise UserError(
                 f"{path}: {type(self).__name__} has no published weights", "Train it, or name a model.safetensors"
             )
-        return weights.load(self.network, path, tables, self.strangers())
+        return weights.load(self.network, path, tables, self.strangers(), self.whole())
 
     def pixels(self, inputs: Sampled) -> Tensor:
         """uint8 frames (B, N, 3, H, W) as normalised float32, 0 at padded frames."""
-        mean = torch.tensor(self.spec.mean or (0.0,) * 3, device=inputs.values.device).view(1, 1, 3, 1, 1)
-        std = torch.tensor(self.spec.std or (1.0,) * 3, device=inputs.values.device).view(1, 1, 3, 1, 1)
-        frames = (inputs.values.float() / 255.0 - mean) / std
-        return frames * inputs.mask[:, :, None, None, None]
+        return self.normalised(inputs.values) * inputs.mask[:, :, None, None, None]
+
+    def normalised(self, frames: Tensor) -> Tensor:
+        """uint8 frames (..., 3, H, W) as float32, with the spec's mean and std per channel taken out."""
+        mean = torch.tensor(self.spec.mean or (0.0,) * 3, device=frames.device).view(3, 1, 1)
+        std = torch.tensor(self.spec.std or (1.0,) * 3, device=frames.device).view(3, 1, 1)
+        return (frames.float() / 255.0 - mean) / std
 
 
 class JointEncoder(Encoder):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from mer.encoders.augment import augmented
 from mer.encoders.base import Encoder
 from mer.errors import UserError
 from mer.spec import Face, InputSpec
@@ -78,7 +77,7 @@ class FrameCNN(Encoder):
     def forward(self, inputs: Sampled) -> Tokens:
         frames = self.pixels(inputs)
         if self.training and self.augment:
-            frames = _augmented(frames, self.augment)
+            frames = augmented(frames, self.augment)
         values = frames.new_zeros((*inputs.mask.shape, self.dim))
         if bool(inputs.mask.any()):
             encoded = self.out(self.pool(self.stem(frames[inputs.mask])).flatten(1))
@@ -86,20 +85,3 @@ class FrameCNN(Encoder):
         elif self.training:  # nothing to see; the parameters stay in the graph, as DDP wants
             values = values + 0.0 * sum(p.sum() for p in self.parameters())
         return Tokens(values, inputs.mask, inputs.spans)
-
-
-def _augmented(frames: Tensor, strength: float) -> Tensor:
-    """Mirror, light and colour, and a shift and zoom of up to 10 %: one draw per clip (B, N, 3, H, W)."""
-    batch, count = frames.shape[:2]
-
-    def uniform(*shape: int) -> Tensor:
-        return (2 * torch.rand(batch, *shape, device=frames.device) - 1) * strength
-
-    frames = frames * (1 + 0.2 * uniform(1, 1, 1, 1)) + 0.2 * uniform(1, 1, 1, 1) + 0.1 * uniform(1, 3, 1, 1)
-    mirror = (torch.rand(batch, device=frames.device) < 0.5).float() * -2 + 1
-    zoom = 1 + 0.1 * uniform()
-    zero = torch.zeros_like(zoom)
-    rows = [torch.stack([mirror * zoom, zero, 0.1 * uniform()], 1), torch.stack([zero, zoom, 0.1 * uniform()], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), [batch, 1, *frames.shape[-2:]], align_corners=False)
-    flat = F.grid_sample(frames.flatten(1, 2), grid, padding_mode="border", align_corners=False)
-    return flat.unflatten(1, (count, 3))

@@ -43,6 +43,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 _PACKED = "packed:"
 _LARGEST = 1 << 26  # bytes of a tokenizer.json; the largest vocabularies in use take a quarter
+# Of BERT and RoBERTa, DeBERTa, ELECTRA, DistilBERT, ALBERT.
+_HEADS = (
+    "cls|lm_head|qa_outputs|classifier|score|mask_predictions|lm_predictions|discriminator_predictions|"
+    "generator_predictions|generator_lm_head|pre_classifier|vocab_transform|vocab_layer_norm|vocab_projector|predictions"
+)
 _AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm")
 
 
@@ -57,12 +62,17 @@ class TextEncoder(Encoder):
             content is kept with the model (as `packed:...`), so that a checkpoint needs no other file.
         architecture: name of a preset, see `PRESETS`.
         config: in its place the `config.json` of any text network of transformers, its folder, or its content.
-        layers: `last`, `last4` (their sum), `weighted` (learnt), or an index; see `mer.encoders.layer_mix`.
+        layers: `last`, `last4` (their sum), `weighted` (learnt), or an index; see `mer.encoders.layer_mix`. Layers behind
+            the one that is asked for are not trained.
         tokens: `word`; `segment`, a mean over the words that share a span; `piece`, what the tokenizer makes of them.
         width: bytes of a word that are kept.
         window: seconds the predictor shows at once.
 
     Tokens: one per word, (B, words, dim), with the word's time where the transcript has times of words, else its segment's.
+
+    Raises:
+        UserError: no tokenizer, no or two ways of saying what to build, values that make no network, one that needs more
+            than a text (a decoder, pictures), or fewer pieces than the tokenizer has.
     """
 
     def __init__(
@@ -85,9 +95,17 @@ class TextEncoder(Encoder):
         self.init_args |= {"tokenizer": _read(tokenizer), "architecture": None, "config": plain}
         self.network = _without_pooler(library.network(plain))
         settings: Any = self.network.config
+        sizes = [getattr(settings, name, None) for name in ("hidden_size", "num_hidden_layers", "vocab_size")]
+        if not all(isinstance(size, int) for size in sizes) or getattr(settings, "is_encoder_decoder", False):
+            raise UserError(
+                f"a {settings.model_type!r} does not read a text alone",
+                "Use the config of an encoder of text, or of a decoder that works alone (BERT, DeBERTa, LLaMA ...)",
+            )
         self.spec = InputSpec("text", width=width, window=window)
         self.dim, self.kind = int(settings.hidden_size), tokens
         self.mix = LayerMix(layers, int(settings.num_hidden_layers) + 1)
+        if isinstance(layers, int):
+            _freeze_behind(self.network, layers)
         # RoBERTa and its children count positions from behind the padding's.
         taken = int(settings.pad_token_id or 0) + 1 if settings.model_type in _AFTER_PADDING else 0
         longest = int(getattr(settings, "max_position_embeddings", 512)) - taken
@@ -149,7 +167,7 @@ class TextEncoder(Encoder):
             for e in (whole, *whole.overflowing)
             if (
                 words := [
-                    owner[max(a, b - 1)] for (a, b), s in zip(e.offsets, e.special_tokens_mask, strict=True) if not s
+                    owner[min(max(a, b - 1), len(owner) - 1)] for (a, b), s in zip(e.offsets, e.special_tokens_mask, strict=True) if not s
                 ]
             )
         ]
@@ -204,13 +222,35 @@ def _without_pooler(network: nn.Module) -> nn.Module:
     return network
 
 
+@torch.enable_grad()
+def _freeze_behind(network: nn.Module, layer: int) -> None:
+    """Take out of training what a hidden state does not depend on; distributed training waits for every gradient."""
+    first = next(network.parameters())
+    if first.is_meta:
+        return
+    network.eval()
+    one = torch.zeros((1, 1), dtype=torch.long, device=first.device)
+    state = network(input_ids=one, output_hidden_states=True).hidden_states[layer]
+    network.train()
+    reached, seen, waiting = set(), set(), [state.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        reached.add(id(getattr(node, "variable", None)))  # leaves of the graph hold their parameter
+        waiting += [before for before, _ in node.next_functions]
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in reached)
+
+
 def hub_tables(network: nn.Module) -> tuple[KeyTable, ...]:
     """Files of the bare network, and of a network for a task around it; names of norms new and old."""
     prefix = str(getattr(network, "base_model_prefix", ""))
     unused = (
-        (r"position_ids$|token_type_ids$", "a constant"),
+        (r"position_ids$|token_type_ids$|rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$", "a constant"),
         (r"(^|\.)pooler\.", "a pooler, for sentence pairs"),
-        (r"^(cls|lm_head|qa_outputs|classifier|score|mask_predictions|lm_predictions)\.", "a head for another task"),
+        (rf"^({_HEADS})\.", "a head for another task"),
     )
     old = ((r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta"))
     return tuple(

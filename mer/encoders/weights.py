@@ -201,15 +201,19 @@ def flat(content: Any, path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: there is no tensor in it.
     """
-    if isinstance(content, Mapping):
-        holding = [name for name in CONTAINERS if isinstance(content.get(name), Mapping)]
-        content = content[holding[-1]] if holding else content
-    found = dict(_leaves(content))
+    name = container(content)
+    found = dict(_leaves(content if name is None else content[name]))
     if not found:
         raise UserError(f"{path}: there are no tensors in it", "Choose the file with the weights")
     if all(key.startswith("module.") for key in found):
         found = {key.removeprefix("module."): value for key, value in found.items()}
     return found
+
+
+def container(content: Any) -> str | None:
+    """Under which name a file keeps the dictionary of its weights; None where the file is that dictionary."""
+    holding = [name for name in CONTAINERS if isinstance(content, Mapping) and isinstance(content.get(name), Mapping)]
+    return holding[-1] if holding else None
 
 
 def _leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -1,4 +1,7 @@
-"""`mer bench media`: how fast videos, caches, faces and features are read here, each beside what it should be held against."""
+"""`mer bench media`: how fast videos, caches, faces and features are read here, each beside what it should be held against.
+`mer bench encoders`: what each encoder costs, beside the library that has it.
+`mer bench events`: eye movements as detected here beside human raters.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 
 from mer.errors import UserError
 from mer.experiments.bench_cache import cache_rows, face_rows
+from mer.experiments.bench_events import event_table
 from mer.experiments.bench_media import Row, decode_rows
 from mer.experiments.bench_store import extract_rows, store_rows
 
@@ -27,11 +31,34 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="mer bench", description=__doc__)
-    parser.add_argument("what", choices=("media",), help="media: decoding, frame cache, faces, extraction, store")
-    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="only these parts")
-    parser.add_argument("--folder", type=Path, help="where test files are kept for the next time (1 GB; else removed)")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="media | encoders | events")
+    media = commands.add_parser("media", help="decoding, frame cache, faces, extraction, store")
+    media.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="only these parts")
+    media.add_argument("--folder", type=Path, help="where test files are kept for the next time (1 GB; else removed)")
+    encoders = commands.add_parser(
+        "encoders", help="parameters, multiplications, time and memory of each, and its library's"
+    )
+    encoders.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only those with this in their names")
+    encoders.add_argument("--repeats", type=int, default=5, help="of each forward pass; the least stands (5)")
+    encoders.add_argument("--threads", type=int, help="of torch")
+    encoders.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    events = commands.add_parser("events", help="agreement of the detectors of eye movements with human raters")
+    events.add_argument(
+        "file", type=Path, help="recordings that people labelled, .npz; see mer.experiments.bench_events"
+    )
     given = parser.parse_args(argv)
+    if given.what == "events":
+        print(event_table(given.file))
+        return 0
     print(f"{platform.machine()}, Python {platform.python_version()}; the least or median of repeats, engines in turns")
+    if given.what == "encoders":
+        if given.repeats < 1 or (given.threads or 1) < 1:
+            raise UserError(f"--repeats {given.repeats}, --threads {given.threads}", "Use at least 1 of each")
+        from mer.experiments import bench_encoders
+
+        for line in bench_encoders.report(given.only, given.repeats, given.threads, given.json):
+            print(line, flush=True)
+        return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.folder or Path(scratch)
         try:

@@ -77,6 +77,8 @@ _ALIASES: dict[str, str] = {
     **_sided("valid_{side}", "valid_{s}", "{side}_gaze_point_validity"),
     "blink_s": "blink",
 }  # fmt: skip
+# Words that stand for numbers; Tobii Pro Lab writes them. The numbers are ours, and a blank cell is missing.
+_WORDS = {"eye_movement_type": {"unclassified": 0, "fixation": 1, "saccade": 2, "eyesnotfound": 3}}
 
 
 def identity(spec: InputSpec) -> str:
@@ -89,8 +91,9 @@ def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: f
 
     Columns are named as headings of the file, or `gaze_x`, `gaze_y`, `gaze_left_x` ..., `pupil_left`, `pupil_right`,
     `openness_left`, `openness_right`, `blink`; `gaze_x`, `gaze_y`, `pupil` and `openness` are the mean of the eyes that
-    were seen where the file has no column of their own. `valid` is 1 where every other column is there, else 0. Left and
-    right are the person's. Units are the file's.
+    were seen where the file has no column of their own. `valid_left`, `valid_right` are 1 where the tracker vouches for the
+    eye, else 0; `eye_movement_type` of Tobii is 0 unclassified, 1 fixation, 2 saccade, 3 eyes not found. `valid` is 1 where
+    every other column is there, else 0. Left and right are the person's. Units are the file's.
 
     With a `rate` each element takes its value at the middle of its span, linear between the samples on both sides, or the
     nearer one; only samples within 1.5 sample periods count, and no gap is bridged. Without, each sample is an element.
@@ -175,6 +178,10 @@ class Recording:
         return self._clean[name]
 
     def _cleaned(self, name: str) -> np.ndarray:
+        if name in ("valid_left", "valid_right"):
+            mark = self._mark(name.removeprefix("valid_"))
+            if mark is not None:
+                return mark.astype(np.float64)
         if name not in self.cells:
             parts = [part for part in _MEANS.get(name, ()) if part in self.cells]
             if not parts:
@@ -230,10 +237,11 @@ class Recording:
         cells = self.cells[name]
         if not isinstance(cells, list):
             return cells
-        values = np.empty(len(cells))
+        values, words = np.empty(len(cells)), _WORDS.get(name, {})
         for i, cell in enumerate(cells):
             try:
-                values[i] = _number(cell)
+                word = words.get(cell.strip().lower())
+                values[i] = _number(cell) if word is None else word
             except ValueError:
                 raise UserError(
                     f"{self.path}: line {self.lines[i]}: {cell!r} in column {name!r} is not a number",
@@ -353,8 +361,8 @@ def _heading(text: str) -> tuple[str, str]:
     bare = text[: match.start()] if match else text
     name = re.sub(r"[^0-9a-z]+", "_", bare.lower()).strip("_")
     name = _ALIASES.get(name, name)
-    # Tobii exports one point in several units; pixels of the screen are the ones without a suffix.
-    if not name.startswith("pupil") and name not in _CLOCKS:
+    # Tobii exports one point in several units; pixels of the screen are the ones without a suffix. A direction has no unit.
+    if not name.startswith(("pupil", "gaze_direction")) and name not in _CLOCKS:
         name += "_norm" if "norm" in unit else "_mm" if "mm" in unit else ""
     return name, unit
 

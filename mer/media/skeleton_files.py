@@ -570,19 +570,7 @@ def _mat(path: Path, declared: Declared) -> Track:
 
 def _arrays(path: Path, key: str | None, row: int | None, declared: Declared) -> Track:
     """.npy or .npz: (T, V, C), (T, M, V, C), or sequences end to end with `<key>_offset` or `offset`."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            content = {"": loaded}
-        else:
-            with loaded:
-                names = list(loaded.keys())
-                key = _key(path, key, names)
-                wanted = [n for n in (key, f"{key}_offset", "offset", "layout", "channels") if n in names]
-                content = {name: loaded[name] for name in wanted}
-    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        message = f"{path}: not a readable .npy or .npz ({error})"
-        raise UserError(message, "Write it again without pickled objects") from None
+    key, content = _content(path, key, _changed(path))
     points = content[""] if "" in content else content[str(key)]
     said = Declared(
         declared.layout or (str(content["layout"]) if "layout" in content else None),
@@ -602,6 +590,23 @@ def _arrays(path: Path, key: str | None, row: int | None, declared: Declared) ->
     it = _which(path, points.shape[-2], said)
     seen = _seen(path, points, said.channels, it)
     return _whole(_one_of(seen) if seen.ndim == 4 else seen, it)
+
+
+@lru_cache(maxsize=2)  # many clips lie in one file
+def _content(path: Path, key: str | None, changed: int) -> tuple[str | None, dict[str, np.ndarray]]:
+    """The array that is meant, and what says how it is to be read; by name, the array of an .npy as ''."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return key, {"": loaded}
+        with loaded:
+            names = list(loaded.keys())
+            key = _key(path, key, names)
+            wanted = [n for n in (key, f"{key}_offset", "offset", "layout", "channels") if n in names]
+            return key, {name: loaded[name] for name in wanted}
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        message = f"{path}: not a readable .npy or .npz ({error})"
+        raise UserError(message, "Write it again without pickled objects") from None
 
 
 def _key(path: Path, key: str | None, names: list[str]) -> str:

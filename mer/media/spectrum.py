@@ -36,7 +36,8 @@ def mel_filterbank(bands: int, n_fft: int, rate: float, low: float = 0.0, high: 
         (n_fft // 2 + 1, bands) float32.
     """
     bins = torch.linspace(0.0, rate / 2, n_fft // 2 + 1, dtype=torch.float64)
-    ends = hz_to_mel(torch.tensor([low, high if high is not None else rate / 2], dtype=torch.float64))
+    # Two numbers that are read below, so never on the meta device.
+    ends = hz_to_mel(torch.tensor([low, high if high is not None else rate / 2], dtype=torch.float64, device="cpu"))
     edges = mel_to_hz(torch.linspace(float(ends[0]), float(ends[1]), bands + 2, dtype=torch.float64))
     width = edges[1:] - edges[:-1]
     rising = (bins[:, None] - edges[None, :-2]) / width[None, :-1]

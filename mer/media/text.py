@@ -25,7 +25,7 @@ from mer.media.features import split_reference
 from mer.media.stream import Stream
 from mer.spec import InputSpec
 
-LARGEST = 1 << 27  # bytes; a day of subtitles has a hundredth of that
+LARGEST = 1 << 25  # bytes; a day of subtitles has a twentieth of that
 _CONVERT = "Convert it to .srt, .vtt, .json (Whisper), .csv (start, end, text), .TextGrid, .ctm or .txt"
 
 
@@ -66,8 +66,10 @@ def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: f
     parts = _cell(path, key, row) if key is not None else _parts(path)
     found: list[tuple[float, float, bytes]] = []
     for part in parts:
-        begin, stop = (start, end if end is not None else start + 1.0) if part.start is None else (part.start, part.end)
-        assert begin is not None and stop is not None
+        begin = start if part.start is None else part.start
+        stop = part.end if part.start is not None else None
+        if stop is None:  # no times at all, or a recogniser that was cut off within its last segment
+            stop = end if end is not None else begin + 1.0
         if begin <= stop and (part.start is None or start <= (begin + stop) / 2 < (math.inf if end is None else end)):
             found += [(begin, stop, _cut(word, spec.width or 1)) for word in words(part.text)]
     found.sort(key=lambda item: item[0])  # stable: what begins together stays in order
@@ -114,8 +116,9 @@ def _parts(path: Path) -> list[Words]:
         raise UserError(f"{path}: not a kind of text file that is known", _CONVERT)
     try:
         return list(reader(_text(path)))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, csv.Error) as error:
-        raise UserError(f"{path}: not a readable {path.suffix} ({error})", _CONVERT) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, csv.Error) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a readable {path.suffix} ({said})", _CONVERT) from None
 
 
 def _text(path: Path) -> str:
@@ -136,7 +139,7 @@ def _text(path: Path) -> str:
 
 _TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
 _ARROW = re.compile(rf"^\s*({_TIME.pattern})\s*-->\s*({_TIME.pattern})")
-_TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # a tag does not hold another's begin: time grows with the text, not its square
 
 
 def _seconds(text: str) -> float:
@@ -190,22 +193,25 @@ def _optional(value: Any) -> float | None:
 
 
 def _table(text: str) -> Iterable[Words]:
-    """Rows of start, end (seconds, or h:mm:ss) and text or word."""
+    """Rows of start, end (seconds, or h:mm:ss; milliseconds under start_ms, end_ms) and text or word."""
     rows = _rows(text)
     header = {name.strip().lower(): i for i, name in enumerate(rows[0])}
+    if text.startswith("start\tend\ttext") and all(cell.isdecimal() for row in rows[1:] for cell in row[:2]):
+        raise ValueError("Whisper counts milliseconds here, others seconds: head it start_ms, end_ms or start_s, end_s")
     said = next((header[n] for n in ("word", "text", "sentence", "utterance", "transcript") if n in header), None)
     start, end = (next((header[n] for n in names if n in header), None) for names in (_STARTS, _ENDS))
     if said is None or (start is None) != (end is None):
         raise ValueError(f"headings {', '.join(header)}; it takes start, end and text, or text alone")
+    unit = 1e-3 if {"start_ms", "end_ms"} <= set(header) else 1.0
     for row in rows[1:]:
         if start is None or end is None:
             yield Words(row[said])
         else:
-            yield Words(row[said], _moment(row[start]), _moment(row[end]))
+            yield Words(row[said], _moment(row[start]) * unit, _moment(row[end]) * unit)
 
 
-_STARTS = ("start", "start_s", "starttime", "start_time", "onset", "begin")
-_ENDS = ("end", "end_s", "endtime", "end_time", "offset", "stop")
+_STARTS = ("start", "start_s", "starttime", "start_time", "onset", "begin", "start_ms")
+_ENDS = ("end", "end_s", "endtime", "end_time", "offset", "stop", "end_ms")
 
 
 def _moment(cell: str) -> float:
@@ -213,9 +219,16 @@ def _moment(cell: str) -> float:
 
 
 def _rows(text: str) -> list[list[str]]:
+    """The headings and the rows below; a row may lack cells at its end, never have more than there are headings."""
     first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    rows: list[list[str]] = []
+    for row in reader:
+        if rows and len(row) > len(rows[0]):
+            count = f"{len(row)} cells under {len(rows[0])} headings"
+            raise ValueError(f"line {reader.line_num}: {count}; text with commas in it stands in quotes")
+        if row:
+            rows.append(row + [""] * (len(rows[0]) - len(row) if rows else 0))
     if not rows:
         raise ValueError("it is empty")
     return rows
@@ -234,13 +247,13 @@ def _cell(path: Path, column: str, row: int | None) -> list[Words]:
     if row is None or row + 1 >= len(rows):
         given = "no row" if row is None else f"row {row} of {len(rows) - 1}, counted from 0"
         raise UserError(f"{path}#{column}: {given}", "Write table.csv#column[row]")
-    return [Words(rows[row + 1][at])] if at < len(rows[row + 1]) else []
+    return [Words(rows[row + 1][at])]
 
 
 _INTERVAL = re.compile(
-    r"xmin\s*=\s*(?P<a>[\d.eE+-]+)\s+xmax\s*=\s*(?P<b>[\d.eE+-]+)\s+text\s*=\s*\"(?P<text>(?:[^\"]|\"\")*)\""
+    r"xmin\s*=\s*(?P<a>[\d.eE+-]+)\s+xmax\s*=\s*(?P<b>[\d.eE+-]+)\s+text\s*=\s*\"(?P<text>[^\"]*(?:\"\"[^\"]*)*)\""
 )
-_TIER = re.compile(r"name\s*=\s*\"(?P<name>(?:[^\"]|\"\")*)\"")
+_TIER = re.compile(r"name\s*=\s*\"(?P<name>[^\"]*(?:\"\"[^\"]*)*)\"")
 
 
 def _textgrid(text: str) -> Iterable[Words]:

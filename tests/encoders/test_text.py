@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,35 @@ class TestTokens:
         assert tokens.values[0].norm(dim=1).gt(0).tolist() == [True, False, True]
 
 
+class TestLayers:
+    CONFIG = {
+        "vocab_size": len(letters.VOCABULARY), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64, "pad_token_id": 0,
+        "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8,
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("kind", ["bert", "deberta-v2", "llama"])
+    @pytest.mark.parametrize("layer", [0, 1, 3, -2])
+    def test_all_that_trains_gets_a_gradient_whichever_layer_is_asked_for(self, kind: str, layer: int) -> None:
+        """DistributedDataParallel waits for the gradient of every parameter."""
+        torch.manual_seed(0)
+        content = packed(letters.tokenizer().to_str())
+        encoder = TextEncoder(content, config=self.CONFIG | {"model_type": kind}, layers=layer)
+        assert all(module.training for module in encoder.modules())
+        encoder(said("ab", "cde")).values.square().sum().backward()
+        trained = [n for n, p in encoder.named_parameters() if p.requires_grad]
+        assert trained == [n for n, p in encoder.named_parameters() if p.grad is not None]
+        stack = [n for n in trained if re.search(r"layers?\.\d", n)]
+        assert len({re.findall(r"layers?\.(\d)", n)[0] for n in stack}) == layer % 4
+
+    def test_the_one_that_is_asked_for_is_the_librarys(self) -> None:
+        content = packed(letters.tokenizer().to_str())
+        encoder = TextEncoder(content, config=self.CONFIG | {"model_type": "llama"}, layers=2).eval()
+        ids = torch.tensor([letters.tokenizer().encode("ab").ids])
+        states = encoder.network(input_ids=ids, output_hidden_states=True).hidden_states
+        torch.testing.assert_close(encoder(said("ab")).values[0, 0], states[2][0, 1:-1].mean(0))
+
+
 class TestPublished:
     @pytest.mark.parametrize("table", range(4))
     def test_files_of_the_bare_network_and_of_one_with_a_task_load(self, table: int, tmp_path: Path) -> None:
@@ -154,5 +184,8 @@ class TestMistakes:
             TextEncoder(content, config={"model_type": "bert", "vocab_size": 5, "hidden_size": 12})
         with pytest.raises(UserError, match="builds no 'unheard-of'"):
             TextEncoder(content, config={"model_type": "unheard-of"})
+        for kind in ("t5", "clip", "vit"):
+            with pytest.raises(UserError, match=f"a '{kind}' does not read a text alone"):
+                TextEncoder(content, config={"model_type": kind, "num_layers": 1, "num_hidden_layers": 1, "d_model": 8})
         with pytest.raises(UserError, match="layers 7"):
             TextEncoder(content, config=letters.tiny().init_args["config"], layers=7)

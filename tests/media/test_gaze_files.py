@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mer.encoders.eye_lstm import TOBII
 from mer.errors import UserError
 from mer.media.gaze_files import identity, load, resample
 from mer.media.stream import Stream
@@ -96,8 +97,38 @@ def test_tobii_pro_lab_with_decimal_commas_events_and_two_units(tmp_path: Path) 
         stream.values, [[960, 0.5, 3.5, 3.75, 1], [970, 0.6, 3.25, 0, 0], [0, 0, 0, 0, 0]], rtol=1e-6
     )
     np.testing.assert_allclose(stream.spans[:, 0], [0, 0.008, 0.016], atol=1e-6)
-    with pytest.raises(UserError, match=r"line 2: 'Fixation' in column 'eye_movement_type' is not a number"):
-        load(tmp_path, "p.tsv", spec("eye_movement_type"))
+    marks = load(tmp_path, "p.tsv", spec("valid_left", "valid_right", "eye_movement_type", "valid"))
+    assert marks.values.tolist() == [[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 3, 1]]
+    with pytest.raises(UserError, match=r"line 2: 'Eye Tracker' in column 'sensor' is not a number"):
+        load(tmp_path, "p.tsv", spec("sensor"))
+
+
+def test_all_numbers_of_a_tobii_pro_lab_export_are_columns(tmp_path: Path) -> None:
+    axes, sides = ("X", "Y", "Z"), ("left", "right")
+    headings = [f"Gaze point {a} [DACS px]" for a in "XY"]
+    headings += [f"Gaze point {s} {a} [DACS px]" for s in sides for a in "XY"]
+    headings += [f"Gaze direction {s} {a} [HUCS norm]" for s in sides for a in axes]
+    headings += [f"Pupil diameter {s} [mm]" for s in sides] + [f"Validity {s}" for s in sides]
+    headings += [f"Eye position {s} {a} [DACS mm]" for s in sides for a in axes]
+    headings += [f"Gaze point {s} {a} [DACS mm]" for s in sides for a in "XY"]
+    headings += [f"Gaze point {a} [MCS norm]" for a in "XY"]
+    headings += [f"Gaze point {s} {a} [MCS norm]" for s in sides for a in "XY"]
+    headings += ["Eye movement type", "Gaze event duration [ms]", "Eye movement type index"]
+    headings += [f"Fixation point {a} [{unit}]" for unit in ("DACS px", "MCS norm") for a in "XY"]
+    assert len(headings) == len(TOBII) == 39
+    cells = [str(k + 1) for k in range(39)]
+    for place, word in ((14, "Valid"), (15, "Invalid"), (32, "Saccade")):
+        cells[place] = word
+    new = "\t".join(["Recording timestamp [ms]", "Sensor", *headings])
+    old = new.replace(" [DACS px]", "").replace(" [HUCS norm]", "").replace("DACS mm", "DACSmm")
+    old = old.replace("MCS norm", "MCSnorm").replace(" [", " (").replace("]", ")")
+    for name, heading in (("new.tsv", new), ("old.tsv", old)):
+        table(tmp_path / name, heading, ["\t".join(["0", "Eye Tracker", *cells])])
+        stream = load(tmp_path, name, spec(*TOBII, "valid"))
+        wanted = np.arange(1.0, 40)
+        wanted[[14, 15, 32]] = 1, 0, 2
+        lost = np.array(["_right" in column and column != "valid_right" for column in TOBII])
+        np.testing.assert_array_equal(stream.values[0, :39], np.where(lost, 0, wanted))  # the right eye is not valid
 
 
 def test_tobii_sdk_gaze_is_the_mean_of_the_eyes_that_were_seen(tmp_path: Path) -> None:
@@ -290,6 +321,29 @@ def test_andersson_recordings(real_data: Path) -> None:
         slow = load(root, f"labelled_gaze.npz#xy_px[{row}]", spec("gaze_x", "gaze_y", rate=50))
         assert len(slow) <= -(-len(own) // 10)
         assert (slow.values[:, 0] >= own[own.any(1), 0].min()).all()
+
+
+@pytest.mark.real
+def test_a_recording_under_pro_lab_headings_reads_the_same(real_data: Path, tmp_path: Path) -> None:
+    root = real_data / "eye_andersson2017"
+    with np.load(root / "labelled_gaze.npz") as held:
+        row = int(np.flatnonzero(held["name"] == "UL39_img_konijntjes_labelled")[0])
+        gaze = held["xy_px"][held["offset"][row] : held["offset"][row + 1]]
+    heading = "Recording timestamp [ms]\tSensor\tGaze point X [DACS px]\tGaze point Y [DACS px]\tValidity left"
+    lines = []
+    for k, (x, y) in enumerate(gaze):
+        seen = bool(x or y)
+        point = f"{x:.4f}\t{y:.4f}".replace(".", ",") if seen else "\t"
+        lines.append(f"{2 * k}\tEye Tracker\t{point}\t{'Valid' if seen else 'Invalid'}")
+        if k % 100 == 0:
+            lines.append(f"{2 * k}\tMouse\t12\t12\t")
+    table(tmp_path / "export.tsv", heading, lines)
+    for rate in (None, 120.0):
+        columns = spec("gaze_x", "gaze_y", "valid", rate=rate)
+        ours, theirs = load(tmp_path, "export.tsv", columns), load(root, f"labelled_gaze.npz#xy_px[{row}]", columns)
+        np.testing.assert_allclose(ours.values, theirs.values, atol=1e-4)
+        np.testing.assert_allclose(ours.spans, theirs.spans, atol=1e-6)
+        assert 0.8 < ours.values[:, 2].mean() < 0.95
 
 
 def test_a_small_file_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,36 @@ def test_a_stretch_where_nothing_is_said_is_an_absent_modality(tmp_path: Path) -
     assert spoken.values.numpy().dtype == np.uint8
 
 
+def test_a_last_segment_without_an_end_reaches_to_that_of_the_stretch(tmp_path: Path) -> None:
+    """The pipeline of transformers leaves it open where the sound stops within a sentence."""
+    content = json.dumps({"chunks": [{"timestamp": [1.0, None], "text": "so it"}]})
+    assert read(tmp_path, "a.json", content, 0.0, 4.0) == [("so", (1.0, 4.0)), ("it", (1.0, 4.0))]
+    assert read(tmp_path, "a.json", content) == [("so", (1.0, 2.0)), ("it", (1.0, 2.0))]
+
+
+def test_milliseconds_are_said_by_the_headings(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.tsv", "start_ms\tend_ms\ttext\n1000\t2500\tHello\n") == [("Hello", (1.0, 2.5))]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\n" + "<" * 200_000),
+        ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\n" + "{\\" * 100_000),
+        ("a.TextGrid", 'item [1]:\nxmin = 1\nxmax = 2\ntext = "' + "x" * 2_000_000 + '"'),
+    ],
+)
+def test_time_and_memory_grow_with_the_file_and_not_faster(tmp_path: Path, name: str, content: str) -> None:
+    tracemalloc.start()
+    begun = time.process_time()
+    try:
+        assert len(read(tmp_path, name, content)) == 1
+        assert time.process_time() - begun < 5  # by the square: half a minute
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(content) + (1 << 20)
+    finally:
+        tracemalloc.stop()
+
+
 def test_writing_without_spaces_is_cut_into_characters(tmp_path: Path) -> None:
     assert words("我今天很happy。 ok 감사 합니다") == [*"我今天很", "happy", "。", "ok", "감사", "합니다"]
     assert read(tmp_path, "a.txt", "你好".encode("utf-16"), 0.0, 1.0) == [("你", (0.0, 1.0)), ("好", (0.0, 1.0))]
@@ -141,6 +173,11 @@ def test_a_word_is_cut_between_characters(tmp_path: Path) -> None:
         ("a.json", '{"text": "x"}', "no list of segments"),
         ("a.csv", "a,b\n1,2\n", "headings a, b"),
         ("a.csv", "", "it is empty"),
+        ("a.csv", "start,end,text\n1,2,Hello, world\n", "line 2: 4 cells under 3 headings"),
+        ("t.csv#text[0]", "text\nHello, world\n", "line 2: 2 cells under 1 headings"),
+        ("a.csv", "start,end,text\n1,2,so\n3\n", "could not convert"),
+        ("a.tsv", "start\tend\ttext\n1000\t2500\tHello\n", "Whisper counts milliseconds"),
+        ("a.json", json.dumps([{"start": 1, "end": 10**400, "text": "a"}]), "too large"),
         ("a.srt", "1\n00:xx --> 00:02\nHello\n", "is not a pair of times"),
         ("a.TextGrid", "nothing", "no tiers"),
         ("a.ctm", "one two\n", r"not a readable \.ctm"),
