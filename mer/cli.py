@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 
@@ -33,6 +34,8 @@ _GROUPS = (
     ("train", ("fit", "validate", "test", "crossval")),
     ("use", ("predict", "evaluate", "compare", "bench")),
 )
+
+_LIGHTNING = ("quickstart", "fit", "validate", "test", "crossval")
 
 
 def usage() -> str:
@@ -85,6 +88,10 @@ def _run(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
         print(f"mer: there is no command {argv[0]!r}. Use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    if argv[0] in _LIGHTNING and importlib.util.find_spec("torchvision") is not None:
+        from mer.encoders import foreign
+
+        foreign.mend()  # Lightning imports it where it is installed, and its wheel does not import beside a torch for CPUs
     module, _, function = COMMANDS[argv[0]][0].partition(":")
     run = getattr(importlib.import_module(module), function or "main")
     return int(run(argv[1:]))

@@ -119,3 +119,13 @@ def test_a_reader_that_stops_early_is_no_error() -> None:
     command = f"'{sys.executable}' -c \"import mer.cli; mer.cli.main(['--help'])\" | true"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_training_mends_a_torchvision_that_does_not_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    mended: list[str] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name == "torchvision" else None)
+    monkeypatch.setattr("mer.encoders.foreign.mend", lambda: mended.append("torchvision"))
+    monkeypatch.setitem(cli.COMMANDS, "fit", ("mer.errors:str", ""))
+    monkeypatch.setattr("mer.errors.str", lambda argv: 0, raising=False)
+    assert cli.main(["fit"]) == 0
+    assert mended == ["torchvision"]

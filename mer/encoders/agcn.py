@@ -120,8 +120,9 @@ class AGCN(nn.Module):
 
     def _standardised(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Batch normalisation of the coordinates (N, T, M V C), each with statistics of its own."""
-        real = x.flatten(0, 1) if mask is None else x[mask]
         norm = self.data_bn
+        x = x.to(norm.weight.dtype)
+        real = x.flatten(0, 1) if mask is None else x[mask]
         if norm.training and len(real) < 2:  # one frame says nothing about a spread
             real = F.batch_norm(real, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:
@@ -189,7 +190,7 @@ class _Convolution(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, V, C) and (B, T) to (B, T, V, D), 0 at padded frames."""
         batch, frames, joints, _ = x.shape
-        graphs = self.graphs(self._likeness(x, mask))
+        graphs = self.graphs(self._likeness(x, mask)).to(x.dtype)
         weights, biases = zip(*map(_parts, self.conv_d), strict=True)
         weight, bias = _folded(torch.cat(weights), torch.stack(biases).sum(0), self.bn)
         # Each joint sends a message per subset; what reaches a joint is one product of (V, 3 V) and (3 V, D).
@@ -294,6 +295,9 @@ class _Learned(_Convolution):
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> Tensor:
     """(B, T, V, C) to (B, T', V, D): a convolution over time (D, C, size, 1), with half its size of zeros at both ends."""
+    if weight.shape[2] == 1 and stride > 1:
+        # The same numbers; in bfloat16, torch 2.13 on a CPU writes past its memory in the backward pass of the other form.
+        x, stride = x[:, ::stride].contiguous(), 1
     # Of size 1, too: the same as a matrix product, and on processors that MKL does not know twice as fast.
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, (stride, 1), (weight.shape[2] // 2, 0))
     return y.permute(0, 2, 3, 1)
@@ -317,7 +321,8 @@ def _trained(norm: nn.BatchNorm2d, y: Tensor, mask: Tensor | None) -> Tensor:
         return y
     if mask is None:
         return norm(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    real = norm(y[mask].permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    # One "picture" per joint and frame: a batch of one, permuted, gets wrong gradients from torch 2.13 on CPUs.
+    real = norm(y[mask].flatten(0, 1)[..., None, None]).view(-1, *y.shape[2:])
     return torch.zeros_like(y, dtype=real.dtype).index_put((mask,), real)
 
 

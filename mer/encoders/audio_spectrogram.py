@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -97,9 +98,11 @@ class AudioSpectrogramTransformer(Encoder):
         said = library.beside(config, "preprocessor_config.json")
         usual = _COMMANDS if architecture == "ast-speech-commands" else _AUDIOSET
         mean, std = (
-            float(given if given is not None else said.get(name, default))
+            said.get(name, default) if given is None else given
             for given, name, default in ((mean, "mean", usual[0]), (std, "std", usual[1]))
         )
+        if not isinstance(mean, int | float) or not isinstance(std, int | float) or not 0 < std < math.inf:
+            raise UserError(f"a log-mel of mean {mean!r} and deviation {std!r}", "Use numbers, the latter above 0")
         if config is not None:  # what a checkpoint builds the same encoder from, wherever the file was
             self.init_args |= {"config": self.plain, "mean": mean, "std": std}
         self.mean, self.std, self.tokens, self.checkpointing = mean, std, tokens, checkpointing

@@ -118,7 +118,16 @@ def _mmaction(stream: str, joints: str, digits: str, accuracy: str) -> Published
         f" without attention{'' if normalise else '; give normalise: picture and the size of the video'}. {_BOUND}",
         "https://github.com/open-mmlab/mmaction2/tree/main/configs/skeleton/2s-agcn",
         files=(name,),
-        init_args={"variant": "aagcn", "attention": False, "layout": layout, "people": 2, "frames": 100, **normalise},
+        # One stream: of several, those without a file would be random.
+        init_args={
+            "variant": "aagcn",
+            "attention": False,
+            "layout": layout,
+            "streams": [stream],
+            "people": 2,
+            "frames": 100,
+            **normalise,
+        },
         part=stream,
         source=f"https://download.openmmlab.com/mmaction/v1.0/skeleton/2s-agcn/{file}/",
         sha256={name: digits},
@@ -355,7 +364,7 @@ def known(name: str) -> Published:
     """
     if name not in CATALOGUE:
         near = [known for known in CATALOGUE if name.lower() in known.lower()]
-        remedy = f"Did you mean {' or '.join(near[:5])}?" if near else "mer weights list prints all names"
+        remedy = f"Perhaps it is {' or '.join(near[:5])}" if near else "mer weights list prints all names"
         raise UserError(f"the catalogue has no weights {name!r}", remedy)
     return CATALOGUE[name]
 

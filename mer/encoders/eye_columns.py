@@ -31,8 +31,9 @@ class EyeColumns:
 
     def __init__(self, columns: Sequence[str], rate: float | None, backend: str = "file", window: float | None = None):
         self.names = tuple(name for name in columns if name != "valid")
-        if not self.names or len(set(self.names)) < len(self.names):
-            raise UserError(f"eye columns {list(columns)}", "Name each column once, and at least one")
+        if isinstance(columns, str) or not self.names or len(set(self.names)) < len(self.names):
+            named = columns if isinstance(columns, str) else list(columns)
+            raise UserError(f"eye columns {named}", "Name each column once, and at least one")
         if rate is not None and rate <= 0:
             raise UserError(f"an eye input at {rate:g} Hz", "Use a rate above 0, or none for the file's own samples")
         marked = ("valid",) if backend == "file" else ()

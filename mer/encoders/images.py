@@ -115,15 +115,15 @@ class ImageTransformer(Encoder):
         prepared = preprocessing(config) if isinstance(config, str) else {}
         size = size or prepared.get("size")
         mean, std = mean or prepared.get("mean"), std or prepared.get("std")
-        self.plain = vision_config(library.plain_config(architecture, config, PRESETS))
-        self.kind: str = self.plain["model_type"]
-        vision = library.network(self.plain)
-        own = dict(vision.config.to_dict())  # type: ignore[operator, union-attr]
-        if config is not None:  # a checkpoint needs no file, nor later defaults
-            self.plain = {key: own[key] for key in _SHAPE if key in own}
-            self.init_args |= {"config": self.plain, "size": size, "mean": mean, "std": std}
+        plain = vision_config(library.plain_config(architecture, config, PRESETS))
+        self.kind: str = plain["model_type"]
         self.features: Feature = features
-        self._check(own)
+        self._check(plain)
+        vision: Any = library.network(plain)
+        own = dict(vision.config.to_dict())
+        if config is not None:  # a checkpoint needs no file, nor later defaults
+            plain = {key: own[key] for key in _SHAPE if key in own}
+            self.init_args |= {"config": plain, "size": size, "mean": mean, "std": std}
         self.own_size = int(own["image_size"])
         size = size or (min(224, self.own_size) if self.kind.startswith("dinov2") else self.own_size)
         patch = int(own["patch_size"])
@@ -181,11 +181,11 @@ class ImageTransformer(Encoder):
             return _DINOV2
         return _DINOV3 if self.kind == "dinov3_vit" else _WITH_TEXT
 
-    def _check(self, own: Mapping[str, Any]) -> None:
+    def _check(self, plain: Mapping[str, Any]) -> None:
         missing = {
             "cls": self.kind == "siglip_vision_model",
             "embedding": self.kind != "clip_vision_model",
-            "pooled": not own.get("vision_use_head", True),
+            "pooled": not plain.get("vision_use_head", True),
         }
         if self.features not in ("pooled", "cls", "mean", "patches", "embedding") or missing.get(self.features):
             choices = [f for f in ("pooled", "cls", "mean", "patches", "embedding") if not missing.get(f)]
@@ -204,8 +204,8 @@ class Projected(nn.Module):
     def __init__(self, vision: nn.Module, dim: int):
         super().__init__()
         self.vision_model = vision
-        width = int(vision.config.hidden_size)  # type: ignore[union-attr]
-        self.visual_projection = nn.Linear(width, dim, bias=False)
+        config: Any = vision.config
+        self.visual_projection = nn.Linear(int(config.hidden_size), dim, bias=False)
 
 
 def vision_config(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ _WITH_TEXT = (
     KeyTable("image half", ((r"^vision_model\.", ""),), unused=(_OLD_POSITIONS,)),
 )
 _HALVES = ((r"mlp\.gate_proj", part(0, 2)), (r"mlp\.up_proj", part(1, 2)))
-# As the hub keeps them (transformers 4), also within a classifier; as torch.hub of facebookresearch; as transformers 5 has them.
+# As the hub keeps them (transformers 4), also within a classifier; as torch.hub of facebookresearch; as transformers 5 does.
 _HUB = (
     (r"attention\.q_proj", "attention.attention.query"),
     (r"attention\.k_proj", "attention.attention.key"),

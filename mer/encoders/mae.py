@@ -172,8 +172,8 @@ class AudioMAE(Encoder):
         patch: int = 16,
     ):
         super().__init__()
-        rows = round(window * FRAMES_PER_SECOND / patch)
-        if tokens not in ("time", "cls") or rate < 4 * FRAMES_PER_SECOND or rows < 1 or bands % patch:
+        rows = round(window * FRAMES_PER_SECOND / max(patch, 1))
+        if tokens not in ("time", "cls") or patch < 1 or rows < 1 or bands % patch:
             raise UserError(
                 f"AudioMAE with tokens {tokens!r}, {window:g} s at {rate:g} Hz, {bands} bands in patches of {patch}",
                 "Use time or cls, a window of at least one patch, and a patch that divides the bands",
@@ -248,12 +248,17 @@ class Spectrogram(nn.Module):
     Args:
         rate: samples per second.
         bands: mel bands.
+
+    Raises:
+        UserError: a rate below 400 Hz, of which no frame has anything to show.
     """
 
     filters: Tensor
 
     def __init__(self, rate: float, bands: int = 128):
         super().__init__()
+        if rate < 4 * FRAMES_PER_SECOND:
+            raise UserError(f"a spectrogram of sound at {rate:g} Hz", "Use the rate of the files, or 16000")
         self.rate = rate
         self.size, self.shift, _ = frame_sizes(rate)
         self.register_buffer("filters", filterbank(bands, rate), persistent=False)

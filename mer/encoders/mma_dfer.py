@@ -105,10 +105,16 @@ class MMADFER(JointEncoder):
         time_heads: int = 8,
     ):
         super().__init__()
-        if tokens not in ("frames", "clip") or video == audio or frames < 1 or bands % patch or heard % patch:
+        if min(frames, patch, heard, bands, classes, bottleneck, time_heads) < 1:
             raise UserError(
-                f"MMADFER with tokens {tokens!r}, columns {video!r} and {audio!r}, {frames} frames, a spectrogram of "
-                f"{heard}x{bands} in patches of {patch}",
+                f"MMADFER with {frames} frames, a spectrogram of {heard}x{bands} in patches of {patch}, {classes} classes, a "
+                f"bottleneck of {bottleneck}, {time_heads} heads over time",
+                "Use at least 1 of each",
+            )
+        if tokens not in ("frames", "clip") or video == audio or bands % patch or heard % patch:
+            raise UserError(
+                f"MMADFER with tokens {tokens!r}, columns {video!r} and {audio!r}, a spectrogram of {heard}x{bands} in "
+                f"patches of {patch}",
                 "Use frames or clip, two columns, and a patch that divides the spectrogram",
             )
         found = Face.from_dict(face or {}) if crop == "face" else None
@@ -132,7 +138,10 @@ class MMADFER(JointEncoder):
 
     def tables(self) -> Sequence[weights.KeyTable]:
         # A gate is one number, whether saved as () or (1,).
-        return (weights.KeyTable("mma-dfer", fits=((r"all_gate\.", _number),)),)
+        remedies = (
+            (r"^our_classifier\.", "Give the encoder the file's number of classes: 7 for DFEW, classes: 11 for MAFW"),
+        )
+        return (weights.KeyTable("mma-dfer", fits=((r"all_gate\.", _number),), remedies=remedies),)
 
     def strangers(self) -> Sequence[weights.Stranger]:
         remedy = (

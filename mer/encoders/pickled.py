@@ -26,6 +26,8 @@ _DTYPES = {
     "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
     "Bool": torch.bool, "ComplexFloat": torch.complex64, "ComplexDouble": torch.complex128, "Untyped": torch.uint8,
 }  # fmt: skip
+_BLOW_UP = 16  # by how much tensors may outgrow their file: a few are tied, or one row repeated by a stride of 0
+_SLACK = 1 << 26  # bytes that they may take in any case
 _MODULE = ("_parameters", "_buffers", "_modules")  # what holds the tensors of a pickled module
 # What a broken or hostile program makes of the reader below.
 _BROKEN = (
@@ -41,7 +43,7 @@ class Name:
     path: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Said:
     """A call that a program asks for, and what it then does to the outcome. Never done.
 
@@ -63,6 +65,9 @@ class Said:
     def name(self) -> str:
         """Dotted name of the class or function."""
         return self.what.path if isinstance(self.what, Name) else "something unnamed"
+
+    def __repr__(self) -> str:  # not what is in it: that may contain one thing a billion times
+        return f"<{self.name}>"
 
 
 @dataclass
@@ -103,6 +108,8 @@ def read(path: Path) -> Content:
 def _read_archive(path: Path) -> Content:
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("compressed, which torch.save never does")  # a small file would become a huge one
         inside = sorted(name for name in names if name.endswith("/data.pkl"))
         if len(inside) != 1:
             raise ValueError("a zip archive without the one data.pkl")
@@ -113,7 +120,7 @@ def _read_archive(path: Path) -> Content:
             raise ValueError("written on a big-endian machine")
         with archive.open(inside[0]) as file:
             program = run(file)
-        return _Rebuilder(lambda key, size: archive.read(f"{folder}data/{key}")).content(program)
+        return _Rebuilder(lambda key: archive.read(f"{folder}data/{key}"), path.stat().st_size).content(program)
 
 
 def _read_legacy(file: IO[bytes]) -> Content:
@@ -126,16 +133,18 @@ def _read_legacy(file: IO[bytes]) -> Content:
     places: dict[str, tuple[int, int]] = {}
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
+        if count < 0:
+            raise ValueError("a storage of negative size")
         size = count * sizes.get(str(key), 1)
         places[str(key)] = file.tell(), size
         file.seek(size, 1)
 
-    def stored(key: str, size: int) -> bytes:
-        place, there = places[key]
+    def stored(key: str) -> bytes:
+        place, size = places[key]
         file.seek(place)
-        return file.read(there)
+        return file.read(size)
 
-    return _Rebuilder(stored).content(program)
+    return _Rebuilder(stored, file.seek(0, 2)).content(program)
 
 
 # -- the machine ---------------------------------------------------------------------------------------------------------
@@ -215,13 +224,15 @@ def run(file: IO[bytes]) -> Any:
             case "SETITEM":
                 *_, key, item = stack[-2:]
                 del stack[-2:]
-                _items(stack[-1])[key] = item
+                _items(stack[-1]).update(_pairs([key, item]))
             case "SETITEMS":
                 taken = since_mark()
                 _items(stack[-1]).update(_pairs(taken))
             case "GLOBAL":
                 stack.append(Name(str(value).replace(" ", ".", 1)))
             case "STACK_GLOBAL":
+                if not (type(stack[-2]) is str and type(stack[-1]) is str):
+                    raise TypeError("a name that is no text")
                 stack[-2:] = [Name(f"{stack[-2]}.{stack[-1]}")]
             case "REDUCE" | "NEWOBJ":
                 stack[-2:] = [Said(stack[-2], stack[-1])]
@@ -251,6 +262,9 @@ def run(file: IO[bytes]) -> Any:
 
 
 def _pairs(flat: list[Any]) -> dict[Any, Any]:
+    # The hash of a tuple looks into it each time: of one that holds another twice, and so on, for ever.
+    if any(isinstance(part, tuple) for key in flat[::2] if isinstance(key, tuple) for part in key):
+        raise TypeError("a key of tuples in tuples")
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
@@ -286,7 +300,7 @@ class _Storage:
         if not (isinstance(said, Said) and said.what is None and isinstance(said.arguments, tuple)):
             return None
         match said.arguments:
-            case ("storage", Name(path), key, _, int(size), *rest) if path.startswith("torch."):
+            case ("storage", Name(path), str() | int() as key, _, int(size), *rest) if path.startswith("torch."):
                 dtype = _DTYPES[path.rpartition(".")[2].removesuffix("Storage")]
                 view = rest[0] if rest else None
                 return cls(dtype, str(key), size, None if view is None else (int(view[1]), int(view[2])))
@@ -314,15 +328,24 @@ def _inside(node: Any) -> list[Any]:
     return list(node)
 
 
+def _dtype(path: str) -> torch.dtype:
+    found = vars(torch).get(path.removeprefix("torch."))  # not getattr, which imports what is not there yet
+    if not isinstance(found, torch.dtype):
+        raise ValueError("a tensor of something else than numbers")
+    return found
+
+
 class _Rebuilder:
     """Turns the outcome of a program into plain values and tensors.
 
     Args:
-        stored: gives the bytes of a storage by its key and size.
+        stored: gives the bytes of a storage by its key.
+        size: of the file in bytes.
     """
 
-    def __init__(self, stored: Callable[[str, int], bytes]):
+    def __init__(self, stored: Callable[[str], bytes], size: int):
         self.stored = stored
+        self.left = _BLOW_UP * size + _SLACK  # bytes that are still believed
         self.flat: dict[tuple[str, torch.dtype], Tensor] = {}
         self.classes: set[str] = set()
         self.made: dict[int, Any] = {}
@@ -358,7 +381,7 @@ class _Rebuilder:
                 self.classes.add(node.name)
             items = node.items
             if not items and node.arguments:  # as Python 2 wrote it: a list of pairs
-                items = dict(node.arguments[0])
+                items = _pairs([part for pair in node.arguments[0] for part in pair])
             return {key: self.plain(value) for key, value in items.items()}
         if node.what is not None:
             self.classes.add(node.name)
@@ -385,7 +408,7 @@ class _Rebuilder:
             ):
                 return self._view(storage, None, offset, size, stride)
             case "torch._utils._rebuild_tensor_v3", (storage, offset, size, stride, _, _, Name(dtype), *_):
-                return self._view(storage, getattr(torch, dtype.removeprefix("torch.")), offset, size, stride)
+                return self._view(storage, _dtype(dtype), offset, size, stride)
             case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", (data, *_):
                 inner = self.plain(data)
                 return inner if isinstance(inner, Tensor) else None
@@ -393,19 +416,25 @@ class _Rebuilder:
                 return self.tensor(Said(function, arguments))
         return None
 
-    def _view(self, said: Any, dtype: Any, offset: Any, size: Any, stride: Any) -> Tensor | None:
+    def _view(self, said: Any, dtype: torch.dtype | None, offset: Any, size: Any, stride: Any) -> Tensor | None:
         storage = _Storage.of(said)
         if storage is None:
             return None
         dtype = storage.dtype if dtype is None else dtype
-        if not isinstance(dtype, torch.dtype):
-            raise ValueError("a tensor of something else than numbers")
-        # as_strided refuses what reaches beyond the storage.
-        return self._numbers(storage, dtype).as_strided(tuple(size), tuple(stride), offset)
+        # as_strided refuses what reaches beyond the storage, not what looks at a number of it a billion times.
+        view = self._numbers(storage, dtype).as_strided(tuple(size), tuple(stride), offset)
+        self._take(view.nbytes)
+        return view
+
+    def _take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("its tensors are many times larger than the file")
 
     def _numbers(self, storage: _Storage, dtype: torch.dtype) -> Tensor:
         if (storage.key, dtype) not in self.flat:
-            data = self.stored(storage.key, storage.size)
+            data = self.stored(storage.key)
+            self._take(len(data))
             if len(data) % dtype.itemsize or (
                 storage.view is None and len(data) < storage.size * storage.dtype.itemsize
             ):

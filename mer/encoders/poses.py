@@ -67,7 +67,7 @@ def normalised(
         picture: height and width in pixels, of the last two.
     """
     seen = (sure > 0)[..., None]
-    places = places * seen
+    places = torch.where(seen, places, torch.zeros((), dtype=places.dtype, device=places.device))  # it may be no number
     if units == "body":
         origin, length = _measured(places, sure, mask, layout)
         places = (places - origin[:, None, None]) / length[:, None, None, None]

@@ -61,6 +61,8 @@ class RAFTFlow(FlowNet):
         narrow: int = 1,
     ):
         super().__init__(dim, rate, size, channels, halvings, layers, heads, dropout, augment)
+        if min(levels, narrow) < 1:
+            raise UserError(f"RAFTFlow: {levels} levels, widths divided by {narrow}", "Use at least 1 of both")
         if model not in ("small", "large") or updates < 1 or frame % 8 or frame < 16 << (levels - 1) or size > frame:
             raise UserError(
                 f"RAFTFlow: model {model!r}, {updates} updates, frames of {frame} pixels, fields of {size}",
@@ -71,11 +73,6 @@ class RAFTFlow(FlowNet):
         self.size = size
         self.network = RAFT(model == "large", updates, levels, narrow).requires_grad_(False)
 
-    def train(self, mode: bool = True) -> RAFTFlow:
-        super().train(mode)
-        self.network.eval()
-        return self
-
     def tables(self) -> Sequence[weights.KeyTable]:
         return (weights.KeyTable("torchvision"),)
 
@@ -85,6 +82,7 @@ class RAFTFlow(FlowNet):
     @torch.no_grad()
     def fields(self, inputs: Sampled) -> Sampled:
         """Frames (B, N, 3, H, W) to u, v, strain (B, max(N - 1, 1), 3, size, size), as the input kind `flow` has them."""
+        self.network.eval()  # whatever mode the rest is in
         mask, spans = inputs.mask, inputs.spans
         last = (inputs.lengths - 2).clamp(min=0)[:, None]  # field of each clip
         count = max(1, mask.shape[1] - 1)

@@ -146,6 +146,8 @@ class SpeechTransformer(Encoder):
             self._cut(layers % (settings.num_hidden_layers + 1))
         self.network.masked_spec_embed.requires_grad_(False)  # most batches would give it no gradient
         self.kernels, self.strides = tuple(settings.conv_kernel), tuple(settings.conv_stride)
+        if min(*self.kernels, *self.strides) < 1:
+            raise UserError(f"convolutions of kernels {self.kernels}, strides {self.strides}", "Correct the config")
         self.hop = math.prod(self.strides)
         self.field = 1 + sum((k - 1) * math.prod(self.strides[:i]) for i, k in enumerate(self.kernels))
         self.spec = InputSpec("audio", rate=RATE, window=window)

@@ -16,6 +16,7 @@ from mer.errors import UserError
 from mer.spec import Face, InputSpec
 from mer.tokens import Sampled, Tokens
 
+AT_ONCE = 64  # faces that go through the network together outside of training; more costs memory and wins nothing
 EXPRESSIONS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Anger", "Neutral")
 
 # What each of the eleven branches tells, in the published file's order of branches and outputs. The names are ours.
@@ -197,7 +198,9 @@ class SwinFace(Encoder):
             frames = self.pixels(inputs)
             if self.training and self.augment:
                 frames = augmented(frames, self.augment)
-            made = function(frames[inputs.mask])
+            real = frames[inputs.mask]
+            # In training, batch normalisation takes its statistics of all faces.
+            made = torch.cat([function(some) for some in ([real] if self.training else real.split(AT_ONCE))])
             values = values.to(made.dtype).index_put((inputs.mask,), made)
         return values
 
@@ -262,6 +265,12 @@ class Backbone(nn.Module):
     ):
         super().__init__()
         stages = len(depths)
+        if min((patch, area, embed, width, stages, *depths, *heads)) < 1 or not 0 <= drop_path < 1:
+            raise UserError(
+                f"SwinFace: patches of {patch}, windows of {area}, widths {embed} and {width}, depths {tuple(depths)}, heads "
+                f"{tuple(heads)}, drop_path {drop_path:g}",
+                "Use sizes of at least 1, and drop_path below 1",
+            )
         self.side = size // patch >> (stages - 1)
         if (
             len(heads) != stages

@@ -110,6 +110,8 @@ class TextEncoder(Encoder):
         taken = int(settings.pad_token_id or 0) + 1 if settings.model_type in _AFTER_PADDING else 0
         longest = int(getattr(settings, "max_position_embeddings", 512)) - taken
         self._tokenizer = _unpacked(self.init_args["tokenizer"], min(longest, 512))
+        if longest <= self._tokenizer.num_special_tokens_to_add(False):
+            raise UserError(f"a network of {longest} positions has no place for words", "Correct the config")
         if self._tokenizer.get_vocab_size() > settings.vocab_size:
             raise UserError(
                 f"the tokenizer knows {self._tokenizer.get_vocab_size()} pieces, the network {settings.vocab_size}",
@@ -167,7 +169,9 @@ class TextEncoder(Encoder):
             for e in (whole, *whole.overflowing)
             if (
                 words := [
-                    owner[min(max(a, b - 1), len(owner) - 1)] for (a, b), s in zip(e.offsets, e.special_tokens_mask, strict=True) if not s
+                    owner[min(max(a, b - 1), len(owner) - 1)]
+                    for (a, b), s in zip(e.offsets, e.special_tokens_mask, strict=True)
+                    if not s
                 ]
             )
         ]

@@ -83,8 +83,8 @@ class VideoMAE(Encoder):
         plain = library.plain_config(architecture, config, PRESETS)
         if plain["model_type"] != "videomae":
             raise UserError(f"the model type {plain['model_type']!r} is not videomae", "Use another encoder for it")
-        backbone = library.network({key: plain[key] for key in _SHAPE if key in plain})
-        own = dict(backbone.config.to_dict())  # type: ignore[operator, union-attr]
+        backbone: Any = library.network({key: plain[key] for key in _SHAPE if key in plain})
+        own = dict(backbone.config.to_dict())
         if config is not None:  # a checkpoint needs no file, nor later defaults
             self.init_args |= {"config": {key: own[key] for key in _SHAPE if key in own}, "mean": mean, "std": std}
         self.frames, self.tubelet, size = int(own["num_frames"]), int(own["tubelet_size"]), int(own["image_size"])

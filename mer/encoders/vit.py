@@ -52,7 +52,7 @@ class VisionTransformer(nn.Module):
         checkpointing: bool = False,
     ):
         super().__init__()
-        if min(size) < patch or dim % heads or not 0 <= drop_path < 1:
+        if min(patch, heads) < 1 or min(size) < patch or dim % heads or not 0 <= drop_path < 1:
             raise UserError(
                 f"a vision transformer for {size[0]}x{size[1]} in patches of {patch}, {dim} wide, {heads} heads, "
                 f"drop_path {drop_path:g}",
@@ -110,11 +110,23 @@ class VisionTransformer(nn.Module):
         return out
 
     def freeze(self, first: int) -> None:
-        """Stop training the first so many blocks and what is below them; with all blocks, the last norm as well."""
-        if first > 0:
+        """Stop training the first so many blocks and what is below them, and their stochastic depth; with all blocks, the
+        last norm as well.
+
+        Raises:
+            UserError: more blocks than there are.
+        """
+        if not 0 <= first <= len(self.blocks):
+            raise UserError(
+                f"{first} of {len(self.blocks)} blocks of a vision transformer frozen", "Use no more than there are"
+            )
+        if first:
             still = [self.patch_embed, *self.blocks[:first], *([self.norm] if first >= len(self.blocks) else [])]
             for parameter in (self.cls_token, self.pos_embed, *(p for m in still for p in m.parameters())):
                 parameter.requires_grad_(False)
+        for block in self.blocks[:first]:
+            assert isinstance(block, Block)
+            block.drop_path = 0.0
 
 
 class Block(nn.Module):

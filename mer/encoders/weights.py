@@ -25,6 +25,7 @@ from mer.errors import UserError
 Fit = Callable[[Tensor, torch.Size], Tensor]
 # What holds the tensors in files that hold more; of these names the last one found counts.
 CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "module")
+_DEEPEST, _MOST = 64, 2**20  # dictionaries within each other, and things in them, that a file of weights may have
 _COPY = "Copy or download the file again, or choose the file that belongs to this network"
 
 
@@ -38,6 +39,7 @@ class KeyTable:
         unused: (regular expression, reason) of keys that such a file may hold besides.
         absent: (regular expression, reason) of keys of ours that such a file may lack; they stay as they were built.
         fits: (regular expression, function) of keys of ours whose tensor is reshaped or resized to ours.
+        remedies: (regular expression, what to do) of keys of ours whose shape an argument of the encoder decides.
     """
 
     name: str
@@ -45,6 +47,7 @@ class KeyTable:
     unused: tuple[tuple[str, str], ...] = ()
     absent: tuple[tuple[str, str], ...] = ()
     fits: tuple[tuple[str, Fit], ...] = ()
+    remedies: tuple[tuple[str, str], ...] = ()
 
     def theirs(self, key: str) -> str:
         """The key in the file of what we call `key`."""
@@ -138,7 +141,8 @@ def load(
                 value = fit(value, wanted.shape)
         if value.shape != wanted.shape:
             shapes = f"{tuple(content[name].shape)} instead of {tuple(wanted.shape)}"
-            raise UserError(f"{path}: the key {name!r} has the shape {shapes}", _COPY)
+            remedy = _reason(table.remedies, key) or _COPY
+            raise UserError(f"{path}: the key {name!r} has the shape {shapes}", remedy)
         taken[key] = value
     for name in content:
         if name not in used:
@@ -199,10 +203,10 @@ def flat(content: Any, path: Path) -> dict[str, Tensor]:
     """Tensors of nested dictionaries under dotted keys, without the names of known containers and of `DataParallel`.
 
     Raises:
-        UserError: there is no tensor in it.
+        UserError: there is no tensor in it, or its dictionaries contain themselves.
     """
     name = container(content)
-    found = dict(_leaves(content if name is None else content[name]))
+    found = dict(_leaves(content if name is None else content[name], path))
     if not found:
         raise UserError(f"{path}: there are no tensors in it", "Choose the file with the weights")
     if all(key.startswith("module.") for key in found):
@@ -216,12 +220,17 @@ def container(content: Any) -> str | None:
     return holding[-1] if holding else None
 
 
-def _leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(content, Tensor):
-        yield prefix.removesuffix("."), content.detach()
-    elif isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from _leaves(value, f"{prefix}{key}.")
+def _leaves(content: Any, path: Path) -> Iterator[tuple[str, Tensor]]:
+    waiting, visited = [("", content, 0)], 0
+    while waiting:
+        prefix, value, depth = waiting.pop()
+        visited += 1
+        if depth > _DEEPEST or visited > _MOST:  # a small file can hold one dictionary in another without an end
+            raise UserError(f"{path}: dictionaries that contain themselves, or far too many", _COPY)
+        if isinstance(value, Tensor):
+            yield prefix.removesuffix("."), value.detach()
+        elif isinstance(value, Mapping):
+            waiting += [(f"{prefix}{key}.", inner, depth + 1) for key, inner in reversed([*value.items()])]
 
 
 def _folder(path: Path) -> dict[str, Tensor]:

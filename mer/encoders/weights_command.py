@@ -208,13 +208,18 @@ def _left_out(value: Any, container: str | None) -> Iterator[str]:
             yield f"{name} ({in_lists} tensors in lists)" if in_lists else str(name)
 
 
-def _count(part: Any, in_list: bool = False) -> tuple[int, int]:
-    """How many tensors there are in dictionaries, and how many in lists, which have no names for them."""
-    if isinstance(part, Mapping):
-        inner = [_count(value, in_list) for value in part.values()]
-    elif isinstance(part, (list, tuple)):
-        inner = [_count(value, True) for value in part]
-    else:
-        one = int(hasattr(part, "untyped_storage"))
-        return (0, one) if in_list else (one, 0)
-    return sum(a for a, _ in inner), sum(b for _, b in inner)
+def _count(part: Any) -> tuple[int, int]:
+    """How many tensors there are in dictionaries, and how many in lists, which have no names for them; each once."""
+    counts, seen, waiting = [0, 0], set(), [(part, False)]
+    while waiting:
+        value, in_list = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            waiting += [(inner, in_list) for inner in value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(inner, True) for inner in value]
+        else:
+            counts[in_list] += hasattr(value, "untyped_storage")
+    return counts[0], counts[1]

@@ -105,6 +105,11 @@ class WhisperEncoder(Encoder):
         self.network = _network(self.plain)
         settings: Any = self.network.config
         depth = int(settings.encoder_layers)
+        if min(depth + 1, settings.max_source_positions, settings.num_mel_bins) < 1:
+            raise UserError(
+                f"a Whisper of {depth} layers, {settings.max_source_positions} tokens, {settings.num_mel_bins} bands",
+                "Correct the config",
+            )
         self.mix = LayerMix(layers, depth + 1)
         if isinstance(layers, int):
             self._cut(layers % (depth + 1))

@@ -63,4 +63,6 @@ def spread(encoded: Tensor, windows: Windows, inputs: Sampled) -> Tokens:
     start = inputs.spans[..., 0].gather(1, torch.minimum(first, end))
     stop = inputs.spans[..., 1].gather(1, torch.minimum(last, end))
     longest = max(1, int(mask.sum(1).max()))  # a row of windows may end beyond the longest clip
-    return Tokens((values * mask[..., None])[:, :longest], mask[:, :longest], torch.stack([start, stop], 2)[:, :longest])
+    return Tokens(
+        (values * mask[..., None])[:, :longest], mask[:, :longest], torch.stack([start, stop], 2)[:, :longest]
+    )

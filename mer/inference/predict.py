@@ -35,8 +35,13 @@ def main(argv: list[str]) -> int:
         "--window", type=float, help="seconds of a timeline window (default: what the encoders declare)"
     )
     parser.add_argument("--step", type=float, default=0.25, help="seconds between timeline windows")
-    parser.add_argument("--input", action="append", default=[], metavar="MODALITY=FILE",
-                        help="cached features of one clip, as in a manifest cell: au=features.npz#key[row]")  # fmt: skip
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="MODALITY=FILE",
+        help="words, skeletons, gaze or features, as in a manifest cell: text=a.srt, au=f.npz#key[row]",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(
         "--skip-errors", action="store_true", help="list clips that cannot be read at the end and go on"

@@ -6,6 +6,7 @@ detectors, which know two kinds each. All take degrees of visual angle (`mer.med
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
@@ -83,8 +84,9 @@ class Detection:
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"detection.{name} is {getattr(self, name)!r}", "Use a number of 0 or more")
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise UserError(f"detection.{name} is {value!r}", "Use a number of 0 or more")
         if self.edge > self.peak:
             raise UserError(f"detection.edge {self.edge:g} above peak {self.peak:g}", "Let edge be at most peak")
 

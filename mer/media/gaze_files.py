@@ -356,7 +356,7 @@ def _recording(path: Path, key: str | None, row: int | None, clock: Clock, chang
 def _heading(text: str) -> tuple[str, str]:
     """`Gaze point X [MCS norm]` to `gaze_point_x_norm` and its unit; spaces and case do not matter."""
     text = text.strip().replace("µ", "u").replace("μ", "u")
-    match = re.search(r"[\[(]([^\])]*)[\])]\s*$", text)
+    match = re.search(r"[\[(]([^\[\]()]*)[\])]$", text)
     unit = match[1].strip().lower() if match else ""
     bare = text[: match.start()] if match else text
     name = re.sub(r"[^0-9a-z]+", "_", bare.lower()).strip("_")

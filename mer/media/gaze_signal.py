@@ -11,15 +11,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-BLINK_PAD = (
-    0.05  # s; before and after a loss the lid already covers a part of the pupil, and gaze is not where it seems
-)
-BLINK_SHORTEST, BLINK_LONGEST = (
-    0.01,
-    0.5,
-)  # s of loss: a shorter one is a glitch, a longer one a lost eye or a turned head
+# s; before and after a loss the lid already covers a part of the pupil, and gaze is not where it seems.
+BLINK_PAD = 0.05
+# s of loss; a shorter one is a glitch, a longer one a lost eye or a turned head.
+BLINK_SHORTEST, BLINK_LONGEST = 0.01, 0.5
 BLINK_JOIN = 0.02  # s between losses that are one
 GAP = 0.075  # s; longest gap that is filled, as in Tobii's I-VT filter (Olsen, 2012)
+FASTEST = 2000.0  # Hz; no eye tracker in use samples faster
 PUPIL_RANGE = (1.5, 9.0)  # mm
 PUPIL_CUTOFF = 4.0  # Hz; a pupil does not follow faster
 
@@ -31,12 +29,15 @@ def runs(where: np.ndarray) -> np.ndarray:
 
 
 def rate_of(times: np.ndarray) -> float:
-    """Samples per second of (N,) rising times with gaps: the mean of steps up to 1.5 medians; 1 where there is no step."""
+    """Samples per second of (N,) rising times with gaps: the mean of steps up to 1.5 medians; 1 where there is no step.
+
+    `FASTEST` at most: shorter steps are of clocks that were read when samples came in, several at once.
+    """
     steps = np.diff(times)
     steps = steps[steps > 0]
     if not len(steps):
         return 1.0
-    return float(1.0 / steps[steps <= 1.5 * np.median(steps)].mean())
+    return min(FASTEST, float(1.0 / steps[steps <= 1.5 * np.median(steps)].mean()))
 
 
 def pieces(times: np.ndarray, longest: float = 1.0) -> Iterator[slice]:

@@ -14,7 +14,8 @@ _DERIVED = {"flow": "mer.media.flow", "taylor": "mer.media.taylor", "pose": "mer
 def identity(spec: InputSpec) -> str:
     """Names and versions of the backends that a spec uses, e.g. `av 18.1.0; haar opencv 4.13`.
 
-    Feature rows, and skeletons that stand in files, pass through no backend: `rows`. Gaze files are resampled, text is cut into words.
+    Feature rows, and skeletons that stand in files, pass through no backend: `rows`. Gaze files are resampled, text is
+    cut into words.
 
     Raises:
         UserError: a backend that is not installed.

@@ -38,8 +38,9 @@ class Screen:
             raise UserError(
                 "screen.width_px and height_px go with the unit 'px' and with no other", "Give both, or neither"
             )
-        if not all(0 < size < 1e6 for size in (self.width_cm, self.height_cm, self.distance_cm, *self.size)):
-            raise UserError("a size of the screen is not above 0", "Give width, height and distance in cm")
+        sizes = (self.width_cm, self.height_cm, self.distance_cm, *self.size)
+        if not all(isinstance(size, int | float) and 0 < size < 1e6 for size in sizes):
+            raise UserError(f"screen sizes {sizes}: each is a number above 0", "Give width, height and distance in cm")
 
     @property
     def size(self) -> tuple[float, float]:

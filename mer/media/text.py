@@ -139,7 +139,8 @@ def _text(path: Path) -> str:
 
 _TIME = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:[.,]\d+)?)")
 _ARROW = re.compile(rf"^\s*({_TIME.pattern})\s*-->\s*({_TIME.pattern})")
-_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")  # a tag does not hold another's begin: time grows with the text, not its square
+# A tag does not hold the begin of another: time grows with the text, not with its square.
+_TAG = re.compile(r"<[^<>]*>|\{\\[^{}]*\}")
 
 
 def _seconds(text: str) -> float:

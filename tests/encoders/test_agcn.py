@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import mer
 from encoders.golden import check, fill, source
 from mer.encoders.agcn import AGCN, adjacency
 from mer.skeletons import LAYOUTS, Layout, layout
@@ -224,11 +229,15 @@ def test_training_takes_its_statistics_from_real_frames(options: dict[str, Any])
 
 
 def test_a_mask_of_real_frames_alone_is_no_mask() -> None:
-    results = []
+    results, gradients = [], []
     for mask in (None, torch.ones(2, 9, dtype=torch.bool)):
         network = filled().train()
         results.append(network(source((2, 3, 9, 17, 2)), mask))
+        results[-1].square().sum().backward()
+        gradients.append([p.grad for p in network.parameters()])
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+    for one, other in zip(*gradients, strict=True):  # batch normalisation in another layout once had others
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
 def test_one_frame_is_enough_to_train() -> None:
@@ -246,3 +255,16 @@ def test_half_precision_is_within_two_percent() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = network(x).float()
     assert float((half - network(x)).norm() / network(x).norm()) < 0.02
+
+
+def test_training_in_half_precision_ends_well() -> None:
+    """In a process of its own: a strided 1x1 convolution once spoiled the memory of the whole process."""
+    program = (
+        "import torch; from mer.encoders.agcn import AGCN; from mer.skeletons import layout\n"
+        "network = AGCN(layout('coco17'), blocks=((8, 1), (8, 2)), variant='aagcn').train()\n"
+        "with torch.autocast('cpu', torch.bfloat16):\n"
+        "    for _ in range(3): network.maps(torch.randn(4, 3, 6, 17, 1))[0].float().sum().backward()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(mer.__file__).parent.parent), "MALLOC_PERTURB_": "85"}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

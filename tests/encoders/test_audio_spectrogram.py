@@ -190,8 +190,16 @@ class TestPublishedFiles:
         ({"config": sounds.AST | {"max_length": 10}}, "there is no AST of these sizes"),
         ({"config": sounds.AST | {"hidden_size": 15}}, "there is no AST of these sizes"),
         ({"config": sounds.AST, "tokens": "all"}, "tokens 'all'"),
+        ({"config": sounds.AST, "std": 0.0}, "deviation 0.0"),
     ],
 )
 def test_mistakes_are_one_line(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         AudioSpectrogramTransformer(**arguments)
+
+
+def test_a_spoilt_preprocessor_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(sounds.AST))
+    (tmp_path / "preprocessor_config.json").write_text('{"mean": "loud", "std": 2.0}')
+    with pytest.raises(UserError, match="mean 'loud'"):
+        AudioSpectrogramTransformer(config=str(tmp_path))

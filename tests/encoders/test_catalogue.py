@@ -62,6 +62,10 @@ def test_its_encoder_is_built_and_takes_files(name: str, mirror: Path) -> None:
     model = yaml.safe_load("\n".join(list(config(entry, "x"))[2:]))["model"]
     assert model["encoder_weights"] == {f"x.{entry.part}" if entry.part else "x": name}
     assert model["encoders"]["x"].get("init_args", {}) == entry.init_args
+    if entry.part:
+        assert [name for name, _ in encoder.network.named_children()] == [entry.part], (
+            "what show prints leaves no network random"
+        )
 
 
 def filled(encoder: Encoder, seed: int) -> Encoder:

@@ -55,6 +55,8 @@ def test_the_file_says_what_is_missing_and_the_encoder_hears_it(tmp_path) -> Non
 def test_columns_are_named_once() -> None:
     with pytest.raises(UserError, match="Name each column once"):
         EyeColumns(("gaze_x", "gaze_x"), None)
+    with pytest.raises(UserError, match="eye columns gaze_x"):
+        EyeColumns("gaze_x", None)  # whose letters no file has as columns
     with pytest.raises(UserError, match="at least one"):
         EyeColumns(("valid",), None)
     with pytest.raises(UserError, match="rate above 0"):

@@ -256,7 +256,11 @@ def test_sizes_of_a_preprocessor_are_read_in_each_of_their_forms(tmp_path: Path)
 
 def test_only_what_shapes_the_network_is_taken_from_a_config() -> None:
     """The rest may name places that are downloaded from, or code."""
-    config = TINY["clip"] | {"attn_implementation": "hub-owner/kernel", "auto_map": {"AutoModel": "x.Y"}, "id2label": {}}
+    config = TINY["clip"] | {
+        "attn_implementation": "hub-owner/kernel",
+        "auto_map": {"AutoModel": "x.Y"},
+        "id2label": {},
+    }
     encoder = ImageTransformer(config=config)
     assert not {"attn_implementation", "auto_map", "id2label"} & encoder.init_args["config"].keys()
     assert encoder.network.config._attn_implementation == "sdpa"

@@ -19,7 +19,8 @@ def test_an_attention_from_a_place_on_a_hub_is_not_fetched(key: str, monkeypatch
     hub_kernels = pytest.importorskip("transformers.integrations.hub_kernels")
     monkeypatch.setattr(hub_kernels, "get_kernel", lambda *_, **__: pytest.fail("fetched"), raising=False)
     plain = library.plain_config(None, TINY | {key: "kernels-community/flash-attn2"}, {})
-    assert library.network(plain).config._attn_implementation in ("sdpa", "eager")  # type: ignore[union-attr]
+    settings: Any = library.network(plain).config
+    assert settings._attn_implementation in ("sdpa", "eager")
 
 
 def test_nor_is_what_a_config_inside_another_names() -> None:

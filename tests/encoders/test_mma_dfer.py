@@ -252,6 +252,10 @@ class TestNetwork:
             {"steps": 3},
             {"tokens": "all"},
             {"time_heads": 5},
+            {"time_heads": 0},
+            {"patch": 0},
+            {"classes": 0},
+            {"rate": 50.0},
         )
         for sizes in wrong:
             with pytest.raises(UserError):
@@ -297,7 +301,7 @@ class TestFile:
             ({"image_encoder.more": torch.zeros(1)}, "the key 'image_encoder.more' is extra"),
             (
                 {"our_classifier.bias": torch.zeros(11)},
-                r"'our_classifier.bias' has the shape \(11,\) instead of \(7,\)",
+                r"'our_classifier.bias' has the shape \(11,\) instead of \(7,\)\. .*classes: 11 for MAFW",
             ),
             ({"audio_model.all_gate.0": torch.zeros(2)}, "the key 'audio_model.all_gate.0' has the shape"),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import builtins
 import collections
+import contextlib
 import copyreg
 import functools
 import importlib
@@ -317,3 +318,54 @@ def test_a_file_that_was_cut_off_is_one_line(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1500])
         with pytest.raises(UserError):
             pickled.read(path)
+
+
+def _archive(path: Path, program: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        file.writestr("archive/data.pkl", program)
+    return path
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"\x80\x04\x8c\x01a" + 60 * b"2\x93" + b".",  # a name made of itself twice, 60 times
+        b"\x80\x04)" + 60 * b"2\x86" + b"\x94}h\x00Ns.",  # a key that is a tuple of itself twice, 60 times
+        b"\x80\x04}(" + b")" + 60 * b"2\x86" + b"Nu.",
+        b"\x80\x04}(\x8c\x07storage\x8c\x05torch\x8c\x0cFloatStorage\x93)" + 60 * b"2\x86" + b"\x8c\x03cpuK\x01tQ"
+        b"\x8c\x01au.",  # likewise, the key of a storage
+    ],
+    ids=["name", "key", "keys", "storage"],
+)
+def test_a_program_of_a_few_bytes_takes_no_more_memory_or_time(tmp_path: Path, program: bytes) -> None:
+    with contextlib.suppress(UserError):  # refused, or kept under a short name
+        content = pickled.read(_archive(tmp_path / "small.pt", program))
+        assert all(len(f"{key}") < 100 for key in content.value)
+
+
+def test_compressed_archives_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="compressed"):
+        pickled.read(_archive(tmp_path / "a.pt", b"\x80\x04N.", zipfile.ZIP_DEFLATED))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+def test_one_number_that_stands_for_a_billion_is_refused(tmp_path: Path, zipped: bool) -> None:
+    path = saved(tmp_path / "wide.pt", {"a": torch.zeros(1).expand(1 << 40), "b": torch.ones(2)}, zipped)
+    with pytest.raises(UserError, match="many times larger"):
+        pickled.read(path)
+    same(pickled.read(saved(path, {"a": torch.zeros(1).expand(64)}, zipped)).value, {"a": torch.zeros(64)})
+
+
+def test_a_type_of_numbers_is_looked_up_among_those_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "a.pt", {"a": torch.tensor([1, 2, 3], dtype=torch.uint16)})
+    same(pickled.read(path).value, {"a": torch.tensor([1, 2, 3], dtype=torch.uint16)})
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, part in parts.items():
+            file.writestr(name, part.replace(b"ctorch\nuint16\n", b"ctorch\n_dynamo\n"))
+    monkeypatch.setattr(torch, "__getattr__", lambda name: pytest.fail(f"torch.{name} was asked for"), raising=False)
+    with pytest.raises(UserError, match="something else than numbers"):
+        pickled.read(path)

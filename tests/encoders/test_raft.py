@@ -86,10 +86,12 @@ def test_a_field_is_from_a_frame_to_the_next_of_its_clip_in_pixels_of_its_own_si
 def test_it_does_not_train_and_keeps_its_precision() -> None:
     encoder = shaken(RAFTFlow(model="large", **TINY)).train()
     assert isinstance(encoder, RAFTFlow)
-    assert not encoder.network.training
-    assert encoder.stem.training
-    inputs = clip(encoder.spec, 3)
+    for module in encoder.modules():  # as a part that thaws is put into training mode
+        module.training = True
+    inputs, before = clip(encoder.spec, 3), {k: v.clone() for k, v in encoder.network.state_dict().items()}
     encoder(inputs).values.sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in encoder.network.state_dict().items())
+    assert encoder.stem.training
     assert all(p.grad is None for p in encoder.network.parameters())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = encoder.fields(inputs)
@@ -118,4 +120,10 @@ def test_a_file_of_torchvision_fills_it_strictly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [{"frame": 120}, {"frame": 132}, {"model": "tiny"}, {"updates": 0}, {"size": 300}])
 def test_sizes_that_it_cannot_take_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="frames divisible by 8 from 128 pixels on"):
+        RAFTFlow(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"levels": 0}, {"narrow": 0}])
+def test_a_network_without_levels_or_widths_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="Use at least 1 of both"):
         RAFTFlow(**settings)

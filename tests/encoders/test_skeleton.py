@@ -262,3 +262,34 @@ def test_the_published_network_is_the_default() -> None:
     assert (ours.dim, ours.stride, list(ours.network)) == (512, 4, ["joint", "bone"])
     head = 60 * 257
     assert sum(p.numel() for p in ours.parameters()) == 2 * (3_469_510 - head)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "scoring"])
+@pytest.mark.parametrize("options", VARIANTS)
+def test_weights_of_half_precision_work(options: dict[str, Any], training: bool) -> None:
+    torch.manual_seed(0)
+    net = encoder(augment=0.0, **options).train(training)
+    exact = net(clip(length=7)).values
+    found = net.bfloat16()(clip(length=7)).values
+    assert found.dtype == torch.bfloat16
+    assert float((found.float() - exact).detach().norm() / exact.norm()) < 0.05
+    found.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["ntu25", "coco17"])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "scoring"])
+def test_a_joint_that_was_not_seen_may_hold_anything(name: str, training: bool) -> None:
+    net, clean = encoder(layout=name, streams=("joint", "bone_motion")).train(training), clip(name)
+    clean.values[0, 2:5, 3] = 0
+    clean.values[1, :, :, -1] = 0  # nobody at all
+    dirty = Sampled(clean.values.clone(), clean.mask, clean.spans)
+    dirty.values[..., :-1][clean.values[..., -1] == 0] = float("nan")
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    outcomes = []
+    for inputs in (clean, dirty):
+        net.load_state_dict(state)
+        torch.manual_seed(1)
+        outcomes.append(net(inputs).values)
+    assert outcomes[0].isfinite().all()
+    assert torch.equal(outcomes[0], outcomes[1])

@@ -327,6 +327,7 @@ class TestMistakes:
             ({"config": {"model_type": "hubert", "hidden_size": 10, "num_attention_heads": 3}}, "builds no 'hubert'"),
             ({"config": "/no/such/folder"}, "not a readable config.json"),
             ({"architecture": "hubert-base", "rate": 30.0}, "Use 50, 25 or 12.5"),
+            ({"config": sounds.speech("hubert").plain | {"conv_stride": [0] * 7}}, "Correct the config"),
             ({"config": sounds.speech("hubert").plain, "layers": 9}, "an index from 0 to 3"),
         ],
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from encoders.golden import check, fill, source
 from encoders.test_contract import clip, padded, shaken
-from mer.encoders import SwinFace
+from mer.encoders import SwinFace, swinface
 from mer.encoders.swinface import BRANCHES, EXPRESSIONS, OUTPUTS, TABLES, SwinFaceNetwork, classes
 from mer.encoders.weights import renamed
 from mer.errors import UserError
@@ -250,6 +250,21 @@ def test_stochastic_depth_skips_blocks_in_training_only() -> None:
     assert 10 < changed.sum() <= 40
 
 
+@torch.no_grad()
+def test_many_faces_pass_in_groups_but_train_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swinface, "AT_ONCE", 3)
+    encoder = tiny(augment=0.0)
+    inputs = padded([clip(encoder.spec, 5), clip(encoder.spec, 2, 1)], 1)
+    passed: list[int] = []
+    encoder.network.backbone.register_forward_pre_hook(lambda _, faces: passed.append(len(faces[0])))
+    grouped = encoder(inputs)
+    monkeypatch.setattr(swinface, "AT_ONCE", 64)
+    torch.testing.assert_close(grouped.values, encoder(inputs).values)
+    monkeypatch.setattr(swinface, "AT_ONCE", 3)
+    encoder.train()(inputs)
+    assert passed == [3, 3, 1, 7, 7]
+
+
 def test_faces_are_aligned_to_the_template_it_was_trained_with() -> None:
     face = SwinFace(**TINY).spec.face
     assert face is not None and (face.align, face.detector) == ("arcface", "haar")
@@ -267,6 +282,10 @@ def test_faces_are_aligned_to_the_template_it_was_trained_with() -> None:
         ({"size": 20}, "must divide into windows"),
         ({"area": 5}, "must divide into windows"),
         ({"heads": (3, 2)}, "must divide into windows"),
+        ({"heads": (0, 2)}, "of at least 1"),
+        ({"depths": (), "heads": ()}, "of at least 1"),
+        ({"patch": 0}, "of at least 1"),
+        ({"drop_path": 1.0}, "drop_path below 1"),
     ],
 )
 def test_what_does_not_fit_is_said(settings: dict[str, Any], message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ class TestTokens:
 
 
 class TestLayers:
-    CONFIG = {
+    CONFIG: ClassVar[dict[str, Any]] = {
         "vocab_size": len(letters.VOCABULARY), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
         "num_key_value_heads": 2, "intermediate_size": 24, "max_position_embeddings": 64, "pad_token_id": 0,
         "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_buckets": 8,
@@ -129,7 +130,8 @@ class TestPublished:
 
     def test_what_transformers_itself_writes_loads_and_gives_the_same(self, tmp_path: Path) -> None:
         encoder = letters.tiny(mix="last4").eval()
-        task = transformers.BertForMaskedLM(encoder.network.config).eval()
+        settings: Any = encoder.network.config
+        task = transformers.BertForMaskedLM(settings).eval()
         task.save_pretrained(tmp_path)
         (tmp_path / "tokenizer.json").write_text(letters.tokenizer().to_str())
         again = TextEncoder(str(tmp_path), config=str(tmp_path), layers="last4").eval()
@@ -184,8 +186,10 @@ class TestMistakes:
             TextEncoder(content, config={"model_type": "bert", "vocab_size": 5, "hidden_size": 12})
         with pytest.raises(UserError, match="builds no 'unheard-of'"):
             TextEncoder(content, config={"model_type": "unheard-of"})
-        for kind in ("t5", "clip", "vit"):
+        for kind in ("t5", "vit"):
             with pytest.raises(UserError, match=f"a '{kind}' does not read a text alone"):
                 TextEncoder(content, config={"model_type": kind, "num_layers": 1, "num_hidden_layers": 1, "d_model": 8})
+        with pytest.raises(UserError, match="2 positions has no place for words"):
+            TextEncoder(content, config=letters.tiny().init_args["config"] | {"max_position_embeddings": 2})
         with pytest.raises(UserError, match="layers 7"):
             TextEncoder(content, config=letters.tiny().init_args["config"], layers=7)

@@ -121,9 +121,7 @@ class TestFiles:
         return encoder, published(encoder, table)
 
     @torch.no_grad()
-    def test_a_file_of_each_layout_gives_the_same_tokens(
-        self, mean_pooling: bool, layout: str, tmp_path: Path
-    ) -> None:
+    def test_a_file_of_each_layout_gives_the_same_tokens(self, mean_pooling: bool, layout: str, tmp_path: Path) -> None:
         encoder, content = self.make(mean_pooling, layout)
         torch.save({"module": content, "epoch": 3}, tmp_path / "file.pth")
         fresh = VideoMAE(config=encoder.init_args["config"]).eval()

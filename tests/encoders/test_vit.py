@@ -134,10 +134,18 @@ class TestVisionTransformer:
         assert trained(1) == {"blocks.1", "norm.weight", "norm.bias"}
         assert trained(2) == set()
 
+    def test_frozen_blocks_are_never_skipped(self) -> None:
+        network = VisionTransformer((8, 8), 8, 1, 8, 3, 1, drop_path=0.9)
+        network.freeze(2)
+        assert [block.drop_path for block in network.blocks] == [0.0, 0.0, 0.9]
+
     def test_sizes_that_do_not_fit_are_one_line(self) -> None:
-        for wrong in ({"size": (8, 8)}, {"heads": 5}, {"drop_path": 1.0}):
+        for wrong in ({"size": (8, 8)}, {"heads": 5}, {"heads": 0}, {"patch": 0}, {"drop_path": 1.0}):
             with pytest.raises(UserError, match="vision transformer"):
                 VisionTransformer(**wrong)  # type: ignore[arg-type]
+        for frozen in (-1, 3):
+            with pytest.raises(UserError, match="of 2 blocks"):
+                VisionTransformer((8, 8), 8, 1, 8, 2, 1).freeze(frozen)
 
 
 def theirs(network: nn.Module) -> dict[str, Tensor]:
@@ -273,6 +281,8 @@ class TestAudioMAE:
         assert (picture[0, :10] != picture[0, 10]).all()
 
     def test_sizes_that_do_not_fit_are_one_line(self) -> None:
-        for wrong in ({"window": 0.01}, {"bands": 9}, {"tokens": "grid"}, {"rate": 100.0}):
+        for wrong in ({"window": 0.01}, {"bands": 9}, {"tokens": "grid"}, {"patch": 0}):
             with pytest.raises(UserError, match="AudioMAE with"):
                 sound(**wrong)
+        with pytest.raises(UserError, match="a spectrogram of sound at 100 Hz"):
+            sound(rate=100.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,3 +150,15 @@ class Trap:
 
     def __reduce__(self):  # type: ignore[no-untyped-def]
         return Path.touch, (self.path,)
+
+
+def test_dictionaries_without_an_end_are_one_line(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    twice: dict[str, Any] = {}
+    for _ in range(60):
+        twice = {"a": twice, "b": twice}
+    for content in (endless, twice):
+        torch.save(content, tmp_path / "loop.pt")
+        with pytest.raises(UserError, match="contain themselves, or far too many"):
+            tensors(tmp_path / "loop.pt")

@@ -102,7 +102,7 @@ def test_show_gives_lines_for_a_config(here: Path, capsys: pytest.CaptureFixture
     assert f"{DIGEST[:8]}...  net.pth" in out
     assert "encoder_weights: {video: net}" in out
     assert tiny.mer("weights", "show", "ne") == 2
-    assert "Did you mean net?" in tiny.one_line(capsys.readouterr().err)
+    assert "Perhaps it is net." in tiny.one_line(capsys.readouterr().err)
 
 
 # -- fetch ---------------------------------------------------------------------------------------------------------------

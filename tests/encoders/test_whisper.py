@@ -172,6 +172,7 @@ class TestPublishedFiles:
         ({"config": {"model_type": "hubert"}}, "WhisperEncoder is no 'hubert'"),
         ({"config": sounds.WHISPER, "rate": 10.0}, "Use 50, 25 or 12.5"),
         ({"config": sounds.WHISPER | {"d_model": 15}}, "builds no 'whisper'"),
+        ({"config": sounds.WHISPER | {"num_mel_bins": 0}}, "a Whisper of 2 layers, 1500 tokens, 0 bands"),
     ],
 )
 def test_mistakes_are_one_line(arguments: dict[str, Any], message: str) -> None:

@@ -208,6 +208,8 @@ def test_settings_come_from_plain_words_or_are_refused() -> None:
     for plain, says in [
         ({"speed": 1}, "no setting 'speed'. It has"),
         ({"window": -1.0}, "detection.window is -1.0"),
+        ({"peak": "fast"}, "detection.peak is 'fast'"),
+        ({"background": float("inf")}, "detection.background is inf"),
         ({"edge": 50.0}, "edge 50 above peak 30"),
     ]:
         with pytest.raises(UserError, match=says):

@@ -43,6 +43,7 @@ def test_the_rate_does_not_mind_gaps_and_repeated_times() -> None:
     times = np.concatenate([clock(1, 120), 3 + clock(1, 120), [5.0, 5.0]])
     assert rate_of(times) == pytest.approx(120)
     assert rate_of(np.array([2.0])) == rate_of(np.zeros(3)) == 1.0
+    assert rate_of(np.cumsum(np.tile([1e-6, 1e-6, 0.1], 99))) == 2000  # read in threes, as they came in
     assert [(p.start, p.stop) for p in pieces(times)] == [(0, 120), (120, 240), (240, 242)]
     assert list(pieces(np.zeros(0))) == []
 

@@ -41,7 +41,8 @@ def test_more_than_a_screen_outside_the_eye_was_lost() -> None:
         ({**TOBII, "unit": "norm", "width_px": 3, "height_px": 3}, "go with the unit 'px'"),
         ({**TOBII, "unit": "cm"}, "screen.unit is 'cm'. Use px, or norm"),
         ({**TOBII}, "says nothing of 'unit'"),
-        ({**TOBII, "unit": "norm", "distance_cm": 0.0}, "not above 0"),
+        ({**TOBII, "unit": "norm", "distance_cm": 0.0}, "a number above 0"),
+        ({**TOBII, "unit": "norm", "distance_cm": "60cm"}, "a number above 0"),
         ({**TOBII, "unit": "norm", "depth": 1}, "no setting 'depth'. It has width_cm"),
     ],
 )
