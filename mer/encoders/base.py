@@ -72,6 +72,12 @@ class Encoder(Configured, nn.Module):
             )
         return weights.load(self.network, path, tables, self.strangers(), self.whole())
 
+    def in_graph(self, values: Tensor) -> Tensor:
+        """The values; in training every parameter is in their graph, though none had a part in them: DDP waits for all."""
+        if not self.training:
+            return values
+        return values + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+
     def pixels(self, inputs: Sampled) -> Tensor:
         """uint8 frames (B, N, 3, H, W) as normalised float32, 0 at padded frames."""
         return self.normalised(inputs.values) * inputs.mask[:, :, None, None, None]

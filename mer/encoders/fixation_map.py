@@ -87,8 +87,8 @@ class FixationMap(Encoder):
         if bool(mask.any()):
             encoded = self._encoded(maps[mask], held[mask])
             values = values.to(encoded.dtype).index_put((mask,), encoded)
-        elif self.training:  # nothing to see; the parameters stay in the graph, as DDP wants
-            values = values + 0.0 * sum(p.sum() for p in self.parameters())
+        else:
+            values = self.in_graph(values)
         again = {"repeats": patches, "dim": 1}
         return Tokens(values.flatten(1, 2), mask.repeat_interleave(**again), spans.repeat_interleave(**again))
 

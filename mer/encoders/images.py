@@ -156,8 +156,8 @@ class ImageTransformer(Encoder):
             encoded = torch.cat([self._encode(self.normalised(part)) for part in parts]).unflatten(0, (-1, 1))
             encoded = encoded.reshape(-1, group, self.dim)
             values = values.to(encoded.dtype).index_put((inputs.mask,), encoded)
-        elif self.training:  # nothing to see; the parameters stay in the graph, as DDP wants
-            values = values + 0.0 * sum(p.sum() for p in self.parameters())
+        else:
+            values = self.in_graph(values)
         return Tokens(
             values.flatten(1, 2), inputs.mask.repeat_interleave(group, 1), inputs.spans.repeat_interleave(group, 1)
         )

@@ -112,8 +112,8 @@ class MAEFace(Encoder):
                 frames = augmented(frames, self.augment)
             encoded = torch.cat([self._pick(self.network(some)) for some in frames[inputs.mask].split(AT_ONCE)])
             values = values.to(encoded.dtype).index_put((inputs.mask,), encoded)
-        elif self.training:  # nothing to see; the parameters stay in the graph, as DDP wants
-            values = values + 0.0 * sum(p.sum() for p in self.parameters())
+        else:
+            values = self.in_graph(values)
         spans, mask = (x.repeat_interleave(per_frame, dim=1) for x in (inputs.spans, inputs.mask))
         return Tokens(values.flatten(1, 2), mask, spans)
 
@@ -215,8 +215,8 @@ class AudioMAE(Encoder):
                 ]
             )
             values = values.to(kept.dtype).index_put((real,), kept)
-        elif self.training:  # nothing to hear; the parameters stay in the graph, as DDP wants
-            values = values + 0.0 * sum(p.sum() for p in self.parameters())
+        else:
+            values = self.in_graph(values)
         values = values.view(len(inputs), -1, self.dim)
         if self.tokens == "cls":
             counts, step = -(-rows // self.rows), self.step * self.rows

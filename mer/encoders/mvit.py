@@ -151,8 +151,7 @@ class MViTv2(Encoder):
     def _nothing(self, inputs: Sampled) -> Tokens:
         """Of a batch in which no sample has the modality."""
         values = torch.zeros((len(inputs), 1, self.dim), device=inputs.values.device)
-        if self.training:  # the parameters stay in the graph, as DDP wants
-            values = values + 0.0 * sum(p.sum() for p in self.parameters())
+        values = self.in_graph(values)
         return Tokens(values, inputs.mask[:, :1], inputs.spans[:, :1])
 
     def tables(self) -> Sequence[KeyTable]:

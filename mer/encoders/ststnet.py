@@ -58,8 +58,8 @@ class STSTNet(Encoder):
         if bool(inputs.mask.any()):
             encoded = self.network.features(motion(inputs)[inputs.mask])
             values = values.to(encoded.dtype).index_put((inputs.mask,), encoded)
-        elif self.training:  # nothing to see; the parameters stay in the graph, as DDP wants
-            values = values + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+        else:
+            values = self.in_graph(values)
         return Tokens(values, inputs.mask, inputs.spans)
 
     def logits(self, inputs: Sampled) -> Tensor:

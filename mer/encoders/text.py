@@ -125,8 +125,7 @@ class TextEncoder(Encoder):
         parts = [part for row in range(len(inputs)) for part in self._parts(row, inputs)]
         if not parts:
             values = inputs.spans.new_zeros((*inputs.mask.shape, self.dim))
-            if self.training:  # nothing was said; the parameters stay in the graph, as DDP wants
-                values = values + 0.0 * sum(p.sum() for p in self.parameters())
+            values = self.in_graph(values)
             return Tokens(values, torch.zeros_like(inputs.mask), inputs.spans)
         pieces = self._encoded(parts)
         row = torch.tensor([p.row for p in parts for _ in p.words], device=pieces.device)
