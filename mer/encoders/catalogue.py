@@ -161,6 +161,23 @@ _ENTRIES = (
         sha256={"mvit_v2_s-ae3be167.pth": "ae3be16733081f6d1cd40e4ab980ca23d6df6dc6486d15ada05a5e8ab8c9b975"},
         megabytes=131.884,
     ),
+    *(
+        Published(
+            f"raft-{model}",
+            "mer.encoders.RAFTFlow",
+            "BSD-3-Clause",
+            f"RAFT (Teed, Deng, ECCV 2020), {trained}; optical flow, torchvision's training. " + _BOUND,
+            f"https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.optical_flow.raft_{model}.html",
+            init_args={"model": model},
+            files=(file,),
+            source="https://download.pytorch.org/models/",
+            sha256={file: file.removesuffix(".pth").rpartition("-")[2]},
+        )
+        for model, trained, file in (
+            ("small", "FlyingChairs and FlyingThings3D", "raft_small_C_T_V2-01064c6d.pth"),
+            ("large", "FlyingChairs, FlyingThings3D, Sintel, KITTI and HD1K", "raft_large_C_T_SKHT_V2-ff5fadd5.pth"),
+        )
+    ),
     Published(
         "slowfast-mvit_v2_s-kinetics400",
         "mer.encoders.MViTv2",
