@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mer.encoders.augment import augmented
 from mer.encoders.base import Encoder
+from mer.encoders.stochastic_depth import survivors
 from mer.encoders.weights import KeyTable, Stranger
 from mer.encoders.windows import cut, spread
 from mer.errors import UserError
@@ -367,10 +368,10 @@ class _Block(nn.Module):
         return rows + self._dropped(self.mlp(self.norm2(rows).to(dtype)), batch), shrunk
 
     def _dropped(self, rows: Tensor, batch: int) -> Tensor:
-        """Stochastic depth: the branch is left out for some clips, and grows by as much for the others."""
+        """Stochastic depth; here the rows of a clip do not stand together."""
         if not (self.training and self.drop_path):
             return rows
-        kept = (torch.rand(batch, 1, device=rows.device) >= self.drop_path).to(rows.dtype) / (1 - self.drop_path)
+        kept = survivors(batch, self.drop_path, rows)[:, None]
         return rows * torch.cat([kept, kept.repeat_interleave((len(rows) - batch) // batch, 0)])
 
 

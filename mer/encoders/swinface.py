@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mer.encoders import weights
 from mer.encoders.augment import augmented
 from mer.encoders.base import Encoder
+from mer.encoders.stochastic_depth import thinned
 from mer.errors import UserError
 from mer.spec import Face, InputSpec
 from mer.tokens import Sampled, Tokens
@@ -400,11 +401,7 @@ class _Block(nn.Module):
         return x + self._kept(self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x)))))
 
     def _kept(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016): in training, some faces skip the branch."""
-        if not self.training or not self.drop_path:
-            return branch
-        keep = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
-        return branch * (keep / (1 - self.drop_path)).to(branch.dtype)
+        return thinned(branch, self.drop_path, self.training)
 
 
 class _Attention(nn.Module):

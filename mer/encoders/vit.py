@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mer.encoders import weights
+from mer.encoders.stochastic_depth import thinned
 from mer.errors import UserError
 
 EPS = 1e-6  # of its layer norms; PyTorch's default is 1e-5
@@ -145,11 +146,7 @@ class Block(nn.Module):
         return x + self._drop(self.mlp(self.norm2(x)))
 
     def _drop(self, branch: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al., ECCV 2016); what is kept grows, so that the mean stays."""
-        if not self.training or not self.drop_path:
-            return branch
-        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.drop_path
-        return branch * kept.to(branch.dtype) / (1 - self.drop_path)
+        return thinned(branch, self.drop_path, self.training)
 
 
 class _Patches(nn.Module):

@@ -253,6 +253,7 @@ def _high_water() -> float:
 # -- what is measured ----------------------------------------------------------------------------------------------------
 
 
+_SCREEN = {"width_cm": 50.0, "height_cm": 30.0, "distance_cm": 60.0, "unit": "norm"}
 _AST = 400 + 1023 * 160  # samples that make its 1024 frames
 
 
@@ -265,6 +266,10 @@ def clip(spec: InputSpec, count: int) -> Sampled:
     elif spec.kind == "text":
         words = torch.tensor([list(f"word{n % 50}".encode().ljust(spec.width or 1, b"\0")) for n in range(count)])
         values = words[None].to(torch.uint8)
+    elif spec.kind == "eye":  # gaze that rests for 20 samples, then jumps; nothing is lost
+        places = 0.5 + 0.1 * torch.randn((1, -(-count // 20), *shape[2:]), generator=generator)
+        values = places.repeat_interleave(20, 1)[:, :count]
+        values[..., [n for n, name in enumerate(spec.columns) if name.startswith("valid")]] = 1.0
     else:
         values = torch.randn(shape, generator=generator) * (0.1 if spec.kind == "audio" else 1.0)
     if spec.kind == "pose":
@@ -516,7 +521,17 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("AudioMAE", "10.24 s", of("AudioMAE", 163_840)),
     Subject("RoBERTa base", "64 words", _words, "transformers", _roberta),
     Subject("FlowNet", "16 fields", of("FlowNet", 16)),
+    Subject("FlowMViT", "16 fields of 224", of("FlowMViT", 16)),
+    Subject("RAFTFlow", "5 frames", of("RAFTFlow", 5)),
+    Subject("STSTNet", "1 field of 28", of("STSTNet", 1)),
+    Subject("SkeletonGCN, two streams", "90 frames", of("SkeletonGCN", 90, layout="imigue22")),
+    Subject("EyeLSTM", "32 samples", of("EyeLSTM", 32)),
+    Subject("EyeTCN", "500 samples", of("EyeTCN", 500)),
     Subject("EyeTransformer", "500 samples", of("EyeTransformer", 500)),
+    Subject("EyeEvents", "480 samples", of("EyeEvents", 480, screen=_SCREEN)),
+    Subject("EyeStatistics", "480 samples", of("EyeStatistics", 480, screen=_SCREEN)),
+    Subject("FixationMap", "480 samples", of("FixationMap", 480, screen=_SCREEN)),
+    Subject("FeatureEncoder", "100 rows of 768", of("FeatureEncoder", 100, width=768, rate=50.0, layers=1)),
     Subject("MelNet", "3 s", of("MelNet", 48_000)),
     Subject("FrameCNN", "16 frames of 64", of("FrameCNN", 16)),
 )  # fmt: skip
