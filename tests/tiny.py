@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 import yaml
 
 from mer.cli import main
+from mer.datasets.corpora.reading import Request
 from mer.encoders import Encoder, FrameCNN, MelNet
 from mer.fusion import AttentionPool
 from mer.labels import SPACES, Task
@@ -77,3 +80,15 @@ def one_line(text: str) -> str:
     lines = [line for line in re.split(r"[\r\n]", text) if line.startswith(("mer", "error"))]
     assert len(lines) == 1, text
     return lines[0]
+
+
+def prepared(reader: ModuleType, root: Path, out: Path, skip_errors: bool = False, *options: str) -> tuple[int, dict[str, str]]:
+    """`mer prepare` by a reader: number of clips, and what was left out."""
+    parser = argparse.ArgumentParser()
+    if hasattr(reader, "options"):
+        reader.options(parser.add_argument_group("corpus"))
+    request = Request(Path(root), Path(out), skip_errors, parser.parse_args(list(options)))
+    request.folder()
+    found = reader.read(request)
+    found.write(Path(out))
+    return len(found.rows), found.left_out

@@ -175,7 +175,7 @@ class ClipDataset(Dataset[Item | Skipped]):
         moments: list[float] = []
         rows: dict[str, list[Sequence[float] | None]] = {n: [] for n in at_frames}
         if clip.frame_labels:
-            moments, rows = read_frame_labels(self.manifest.corpus.root / clip.frame_labels, at_frames)
+            moments, rows = read_frame_labels(self.manifest.corpus.root / self.manifest.resolve(clip.frame_labels), at_frames)
         times = torch.tensor(moments, dtype=torch.float32)
         shown = (times >= start) & (times < end)
         for name, task in at_frames.items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from mer.labels import Task
 
 RESERVED = ("clip_id", "subject", "group", "start", "end", "split", "fold", "frame_labels")
 SPLITS = ("train", "val", "test")
+BESIDE = "@/"  # begins a reference to a file that lies beside the manifest, not below the corpus's root
 Disjoint = Literal["true", "false", "unknown"]
 
 
@@ -90,7 +93,7 @@ class Clip:
         split, fold: `train`, `val`, `test`, and the number of the fold; empty where not given.
         cells: the other columns as they stand: media references by modality, and anything else.
         labels: per task the parsed label, None where the cell is empty.
-        frame_labels: CSV with a `time` column and one column per frame-level task, relative to the root.
+        frame_labels: CSV with a `time` column and one column per frame-level task; a reference like those of media.
         row: line number in the manifest, for messages.
     """
 
@@ -149,7 +152,7 @@ class Manifest:
         return cls(path, corpus, columns, clips)
 
     def reference(self, clip: Clip, modality: str) -> str | None:
-        """The media reference of a clip, None where the cell is empty.
+        """The media reference of a clip, relative to the corpus's root; None where the cell is empty.
 
         Raises:
             UserError: the manifest has no such column.
@@ -160,7 +163,17 @@ class Manifest:
                 f"{self.path}: no column {modality!r} for the encoder of that name",
                 f"Name the encoder after a media column ({', '.join(others)}), or add the column",
             )
-        return clip.cells.get(modality, "").strip() or None
+        return self.resolve(clip.cells.get(modality, "").strip()) or None
+
+    def resolve(self, reference: str) -> str:
+        """A reference relative to the corpus's root; `@/file` lies beside the manifest, where `mer prepare` puts its own."""
+        if not reference.startswith(BESIDE):
+            return reference
+        return f"{self._beside}/{reference.removeprefix(BESIDE)}"
+
+    @cached_property
+    def _beside(self) -> str:
+        return Path(os.path.relpath(self.path.parent.resolve(), self.corpus.root)).as_posix()
 
     @property
     def folds(self) -> list[str]:

@@ -32,7 +32,8 @@ def split_clips(manifest: Manifest, fold: str | None, val_fraction: float, seed:
 
     Args:
         manifest: the corpus.
-        fold: this fold is the test; every other row trains. None uses the split column.
+        fold: this fold is the test; every other row trains, but for those of split `test`, which stay closed: where a corpus
+            has an official test split, folds divide the rest. None uses the split column.
         val_fraction: share of the training subjects (clips where there are no subjects) set aside as an inner
             validation split, where the manifest names none; 0 for none.
         seed: of the inner split.
@@ -45,7 +46,7 @@ def split_clips(manifest: Manifest, fold: str | None, val_fraction: float, seed:
             known = ", ".join(manifest.folds) or "none (the manifest has no fold column)"
             raise UserError(f"{manifest.path}: there is no fold {fold!r}", f"The folds are {known}")
         test = [c for c in manifest.clips if c.fold == fold]
-        train = [c for c in manifest.clips if c.fold != fold]
+        train = [c for c in manifest.clips if c.fold != fold and (c.fold or c.split != "test")]
         val: list[Clip] = []
         if not train:
             raise UserError(f"{manifest.path}: fold {fold!r} holds every clip, none is left to train on", "Add folds")

@@ -271,6 +271,13 @@ def write_clip(
     return frames / fps
 
 
+def draw_person(
+    seed: int, curve: np.ndarray, opening: np.ndarray, times: np.ndarray, size: int, rng: Generator
+) -> np.ndarray:
+    """One person's face: (F, size, size, 3) uint8 RGB; the mouth bends by `curve` (F,), -1 to 1, and opens by `opening`."""
+    return _paint(_Person.draw(default_rng(seed)), curve, opening, times, size, rng)
+
+
 # --- Who is seen and heard ----------------------------------------------------------------------------------------
 
 _SKINS = ((255, 224, 196), (241, 194, 155), (224, 172, 128), (198, 140, 98), (164, 114, 82), (136, 94, 70))

@@ -25,7 +25,7 @@ from mer.datasets.datamodule import EmotionData
 from mer.errors import UserError, need_extra
 from mer.evaluation import Scores
 from mer.evaluation.summary import evaluate
-from mer.experiments import recipe
+from mer.experiments import overlay, recipe
 from mer.runs import RunFolder, file_hash, write_json
 from mer.task import EmotionTask
 
@@ -43,6 +43,9 @@ class MerCLI(LightningCLI):
         parser.add_argument(
             "--wandb", type=bool, default=False, help="log to Weights & Biases, too; WANDB_MODE=offline works"
         )
+        parser.add_argument(
+            "--overlay", type=str | None, default=None, help="settings by class, e.g. configs/tiny.yaml (MER_OVERLAY)"
+        )
         if not self.trains:
             parser.add_argument(
                 "--checkpoint", type=str | None, default=None, help="model.safetensors (default: the run's)"
@@ -52,6 +55,13 @@ class MerCLI(LightningCLI):
         )
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_same_seed)
         parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        if (path := overlay.chosen(self.config.overlay)) is not None:
+            overlay.lay(overlay.read(path), self.config)
+            self.config.overlay = None  # the resolved config holds what it changed
+            self.config = parser.parse_object(self.config)  # as if it had been written so
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer of the config, with the run folder, the loggers and the callbacks of every run."""

@@ -21,7 +21,8 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from mer.datasets.manifest import Corpus, write_manifest
+from mer.datasets.corpora.reading import Prepared, Request
+from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.labels import SPACES, Task
 from mer.media import skeleton_files
@@ -30,7 +31,6 @@ from mer.spec import InputSpec
 SPACE = SPACES["utd_mhad27.v1"]
 RATE = 30.0  # skeletons per second
 PACKAGE = "skeleton_inertial.npz"
-COLUMNS = ("clip_id", "subject", "group", "start", "end", "split", "action", "skeleton", "trial")
 
 _NAME = re.compile(r"^a(\d+)_s(\d+)_t(\d+)$")
 
@@ -62,25 +62,16 @@ class Sequence:
         return cls(name, action - 1, subject, trial, reference, frames)
 
 
-def prepare(root: Path, out: Path, skip_errors: bool = False) -> tuple[int, dict[str, str]]:
-    """Write `manifest.csv` and `corpus.yaml`.
-
-    Args:
-        root: the official download or the packaged form.
-        out: folder of the two files.
-        skip_errors: leave out files that cannot be read.
-
-    Returns:
-        number of clips, and per file that was left out the reason.
+def read(request: Request) -> Prepared:
+    """The corpus below a folder.
 
     Raises:
         UserError: the root is neither layout; files are damaged or contradict their names.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder", "Pass the folder with the UTD-MHAD files as --root")
+    root = request.root
     left_out: dict[str, str] = {}
     packaged = (root / PACKAGE).is_file()
-    found = list(_packaged(root / PACKAGE)) if packaged else list(_official(root, skip_errors, left_out))
+    found = list(_packaged(root / PACKAGE)) if packaged else list(_official(root, request.skip_errors, left_out))
     if not found and not left_out:
         raise UserError(
             f"{root}: no UTD-MHAD skeletons (names like a1_s1_t1_skeleton.mat) and no {PACKAGE}",
@@ -107,10 +98,7 @@ def prepare(root: Path, out: Path, skip_errors: bool = False) -> tuple[int, dict
         protocol="UTD-MHAD, cross-subject: odd subjects train, even subjects test",
         licence="free for research, see the authors' page",
     )
-    out.mkdir(parents=True, exist_ok=True)
-    corpus.write(out / "corpus.yaml")
-    write_manifest(out / "manifest.csv", COLUMNS, rows)
-    return len(rows), left_out
+    return Prepared(corpus, rows, left_out)
 
 
 def _official(root: Path, skip_errors: bool, left_out: dict[str, str]) -> Iterator[Sequence]:

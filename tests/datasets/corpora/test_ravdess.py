@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_files import grey, tone, write
-from tiny import mer, one_line
+from tiny import mer, one_line, prepared
 
-from mer.datasets import ravdess
+from mer.datasets.corpora import ravdess
 from mer.datasets.manifest import Manifest
 from mer.datasets.protocol import split_clips
 from mer.errors import UserError
@@ -88,14 +88,14 @@ def table(path: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def prepared(root: Path, out: Path) -> Manifest:
-    ravdess.prepare(root, out)
+def manifest_of(root: Path, out: Path) -> Manifest:
+    prepared(ravdess, root, out)
     return Manifest.read(out / "manifest.csv")
 
 
 class TestOfficialDownload:
     def test_each_performance_is_one_row_with_its_media(self, official: Path, tmp_path: Path) -> None:
-        clips = {c.clip_id: c for c in prepared(official, tmp_path / "out").clips}
+        clips = {c.clip_id: c for c in manifest_of(official, tmp_path / "out").clips}
         audio = "Audio_Speech_Actors_01-24"
         assert {name: (c.cells["audio"], c.cells["video"]) for name, c in clips.items()} == {
             "01-01-01-01-01-01-01": (f"{audio}/Actor_01/03-01-01-01-01-01-01.wav", ""),
@@ -105,11 +105,11 @@ class TestOfficialDownload:
         }
 
     def test_song_is_left_out(self, official: Path, tmp_path: Path) -> None:
-        assert ravdess.prepare(official, tmp_path / "out") == (4, {})
+        assert prepared(ravdess, official, tmp_path / "out") == (4, {})
         assert "-02-0" not in "".join(c.clip_id[2:5] for c in Manifest.read(tmp_path / "out" / "manifest.csv").clips)
 
     def test_the_name_says_what_a_file_shows(self, official: Path, tmp_path: Path) -> None:
-        manifest = prepared(official, tmp_path / "out")
+        manifest = manifest_of(official, tmp_path / "out")
         clip = next(c for c in manifest.clips if c.clip_id == "01-01-05-02-02-01-02")
         assert (clip.subject, clip.fold, clip.split) == ("02", "0", "")
         assert clip.labels["emotion"] == [float(EMOTIONS.index("angry"))]
@@ -121,7 +121,7 @@ class TestOfficialDownload:
     def test_the_corpus_declares_licence_protocol_and_that_people_are_apart(
         self, official: Path, tmp_path: Path
     ) -> None:
-        corpus = prepared(official, tmp_path / "out").corpus
+        corpus = manifest_of(official, tmp_path / "out").corpus
         assert corpus.subject_disjoint == "true"
         assert "NC" in corpus.licence
         assert "folds" in corpus.protocol
@@ -131,7 +131,7 @@ class TestOfficialDownload:
 
 class TestPackagedForm:
     def test_sound_film_and_action_units_of_a_performance_belong_together(self, packaged: Path, tmp_path: Path) -> None:
-        clips = {c.clip_id: c.cells for c in prepared(packaged, tmp_path / "out").clips}
+        clips = {c.clip_id: c.cells for c in manifest_of(packaged, tmp_path / "out").clips}
         au = "features/ravdess_clip_features.npz#au_openface_mean_a"
         assert {name: (c["audio"][-24:], c["video"], c["au"]) for name, c in clips.items()} == {
             "01-01-01-01-01-01-01": ("03-01-01-01-01-01-01.wav", "av/01-01-01-01-01-01-01.mp4", f"{au}[1]"),
@@ -156,19 +156,19 @@ class TestPackagedForm:
         rows[1][column] = value
         table(packaged / "clips.csv", rows)
         with pytest.raises(UserError, match=rf"clips\.csv, line 3: .*{named}"):
-            ravdess.prepare(packaged, tmp_path / "out")
+            prepared(ravdess, packaged, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_a_missing_column_is_named(self, packaged: Path, tmp_path: Path) -> None:
         text = (packaged / "clips.csv").read_text(encoding="utf-8")
         (packaged / "clips.csv").write_text(text.replace("emotion", "feeling"), encoding="utf-8")
         with pytest.raises(UserError, match="emotion"):
-            ravdess.prepare(packaged, tmp_path / "out")
+            prepared(ravdess, packaged, tmp_path / "out")
 
     def test_a_damaged_feature_file_is_named(self, packaged: Path, tmp_path: Path) -> None:
         (packaged / ravdess.FEATURES).write_bytes(b"not an archive")
         with pytest.raises(UserError, match="ravdess_clip_features"):
-            ravdess.prepare(packaged, tmp_path / "out")
+            prepared(ravdess, packaged, tmp_path / "out")
 
 
 class TestMistakes:
@@ -188,12 +188,12 @@ class TestMistakes:
     def test_an_actor_that_does_not_exist(self, official: Path, tmp_path: Path, wave: bytes) -> None:
         put(official / "Actor_25" / "03-01-01-01-01-01-25.wav", wave)
         with pytest.raises(UserError, match=r"actor 25 of .*1 to 24"):
-            ravdess.prepare(official, tmp_path / "out")
+            prepared(ravdess, official, tmp_path / "out")
 
     def test_a_damaged_recording_is_named(self, official: Path, tmp_path: Path) -> None:
         put(official / "Actor_03" / "03-01-01-01-01-01-03.wav", b"")
         with pytest.raises(UserError, match=r"03-01-01-01-01-01-03\.wav.*0 bytes"):
-            ravdess.prepare(official, tmp_path / "out")
+            prepared(ravdess, official, tmp_path / "out")
 
     def test_the_command_says_where_the_manifest_is(
         self, official: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -243,7 +243,7 @@ def test_the_packaged_recordings(real_data: Path, tmp_path: Path) -> None:
     root = real_data / "ravdess"
     if not (root / "clips.csv").is_file():
         pytest.skip("MER_REAL_DATA holds no ravdess")
-    manifest = prepared(root, tmp_path / "out")
+    manifest = manifest_of(root, tmp_path / "out")
     clips = manifest.clips
     assert len(clips) == 1140
     assert Counter(c.fold for c in clips) == {"0": 300, "1": 300, "2": 300, "4": 240}

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.io import savemat
-from tiny import mer, one_line
+from tiny import mer, one_line, prepared
 
-from mer.datasets import utd_mhad
+from mer.datasets.corpora import utd_mhad
 from mer.datasets.manifest import Manifest
 from mer.datasets.protocol import split_clips
 from mer.encoders import SkeletonGCN
@@ -62,7 +62,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, official: Path) -> Path
 
 
 def test_each_sequence_is_a_clip_with_its_action_person_and_length(root: Path, tmp_path: Path) -> None:
-    count, left_out = utd_mhad.prepare(root, tmp_path / "out")
+    count, left_out = prepared(utd_mhad, root, tmp_path / "out")
     assert (count, left_out) == (4, {})
     manifest = Manifest.read(tmp_path / "out" / "manifest.csv")
     assert [c.clip_id for c in manifest.clips] == ["a1_s1_t1", "a3_s3_t2", "a9_s8_t1", "a27_s2_t4"]
@@ -74,7 +74,7 @@ def test_each_sequence_is_a_clip_with_its_action_person_and_length(root: Path, t
 
 
 def test_odd_people_train_and_even_ones_are_the_test(root: Path, tmp_path: Path) -> None:
-    utd_mhad.prepare(root, tmp_path / "out")
+    prepared(utd_mhad, root, tmp_path / "out")
     manifest = Manifest.read(tmp_path / "out" / "manifest.csv")
     split = split_clips(manifest, None, 0.5, 0)
     assert {c.subject for c in split.test} == {"2", "8"}
@@ -83,7 +83,7 @@ def test_odd_people_train_and_even_ones_are_the_test(root: Path, tmp_path: Path)
 
 
 def test_the_encoder_gets_each_clip_whole(root: Path, tmp_path: Path) -> None:
-    utd_mhad.prepare(root, tmp_path / "out")
+    prepared(utd_mhad, root, tmp_path / "out")
     manifest = Manifest.read(tmp_path / "out" / "manifest.csv")
     spec = SkeletonGCN("kinect20", blocks=((4, 1),), rate=30.0).spec
     for clip in manifest.clips:
@@ -99,8 +99,8 @@ def test_the_encoder_gets_each_clip_whole(root: Path, tmp_path: Path) -> None:
 def test_a_broken_file_stops_or_is_listed(official: Path, tmp_path: Path) -> None:
     (official / "Skeleton" / "a2_s1_t1_skeleton.mat").write_bytes(b"junk")
     with pytest.raises(UserError, match=r"a2_s1_t1_skeleton.mat: not a readable .mat .* or pass --skip-errors"):
-        utd_mhad.prepare(official, tmp_path / "out")
-    count, left_out = utd_mhad.prepare(official, tmp_path / "out", skip_errors=True)
+        prepared(utd_mhad, official, tmp_path / "out")
+    count, left_out = prepared(utd_mhad, official, tmp_path / "out", skip_errors=True)
     assert count == 4 and list(left_out) == ["a2_s1_t1"]
 
 
@@ -108,7 +108,7 @@ def test_a_name_that_means_nothing_is_refused(official: Path, tmp_path: Path) ->
     skeleton = official / "Skeleton" / "a1_s1_t1_skeleton.mat"
     skeleton.rename(skeleton.with_name("a28_s1_t1_skeleton.mat"))
     with pytest.raises(UserError, match="'a28_s1_t1' is not action 1-27"):
-        utd_mhad.prepare(official, tmp_path / "out")
+        prepared(utd_mhad, official, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ def test_a_name_that_means_nothing_is_refused(official: Path, tmp_path: Path) ->
 )
 def test_a_package_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        utd_mhad.prepare(pack(tmp_path / "packed", **changes), tmp_path / "out")
+        prepared(utd_mhad, pack(tmp_path / "packed", **changes), tmp_path / "out")
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no UTD-MHAD skeletons"):
-        utd_mhad.prepare(tmp_path, tmp_path / "out")
+        prepared(utd_mhad, tmp_path, tmp_path / "out")
     with pytest.raises(UserError, match="no such folder"):
-        utd_mhad.prepare(tmp_path / "nowhere", tmp_path / "out")
+        prepared(utd_mhad, tmp_path / "nowhere", tmp_path / "out")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,8 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from mer.datasets.manifest import Corpus, write_manifest
+from mer.datasets.corpora.reading import Prepared, Request
+from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.labels import SPACES, Task
 from mer.media.probe import probe
@@ -38,11 +39,6 @@ FOLDS = {
 }
 FEATURES = Path("features/ravdess_clip_features.npz")
 AU_ARRAY = "au_openface_mean_a"
-COLUMNS = (
-    "clip_id", "subject", "group", "start", "end", "fold", "emotion",
-    "audio", "video", "au", "gender", "intensity", "statement", "repetition",
-)  # fmt: skip
-
 # modality - channel - emotion - intensity - statement - repetition - actor
 _NAME = re.compile(r"^(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)$")
 
@@ -71,22 +67,13 @@ class Performance:
         return cls(name, int(emotion) - 1, strength, statement[1], repetition[1], int(actor)), modality
 
 
-def prepare(root: Path, out: Path, skip_errors: bool = False) -> tuple[int, dict[str, str]]:
-    """Write `manifest.csv` and `corpus.yaml`.
-
-    Args:
-        root: the official download or the packaged form.
-        out: folder of the two files.
-        skip_errors: leave out recordings that cannot be opened.
-
-    Returns:
-        number of clips, and per recording that was left out the reason.
+def read(request: Request) -> Prepared:
+    """The corpus below a folder.
 
     Raises:
         UserError: the root is neither layout; files are missing or contradict their names.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder", "Pass the folder with the RAVDESS files as --root")
+    root = request.root
     packaged = (root / "clips.csv").is_file()
     performances = _packaged(root) if packaged else _official(root)
     if not performances:
@@ -103,7 +90,7 @@ def prepare(root: Path, out: Path, skip_errors: bool = False) -> tuple[int, dict
         try:
             duration = probe(root / timed).duration
         except UserError as error:
-            if not skip_errors:
+            if not request.skip_errors:
                 raise UserError(error.problem, f"{error.remedy.rstrip('.')}, or pass --skip-errors") from None
             left_out[p.name] = str(error)
             continue
@@ -130,10 +117,7 @@ def prepare(root: Path, out: Path, skip_errors: bool = False) -> tuple[int, dict
         protocol="RAVDESS speech, published subject-wise folds",
         licence="CC BY-NC-SA 4.0 (research, non-commercial)",
     )
-    out.mkdir(parents=True, exist_ok=True)
-    corpus.write(out / "corpus.yaml")
-    write_manifest(out / "manifest.csv", COLUMNS, rows)
-    return len(rows), left_out
+    return Prepared(corpus, rows, left_out)
 
 
 def _official(root: Path) -> list[Performance]:

@@ -1,0 +1,109 @@
+"""What a corpus reader is asked, what it answers, and how that becomes `manifest.csv`, `corpus.yaml` and `prepared.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mer import __version__
+from mer.datasets.manifest import BESIDE, RESERVED, Corpus, write_manifest
+from mer.errors import UserError
+from mer.files import write_text
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mer prepare CORPUS` was asked.
+
+    Attributes:
+        root: folder of the official download, or of its packaged form.
+        out: folder of the manifest; what a reader makes itself (frame labels, mended transcripts) goes there, too.
+        skip_errors: leave out and list what cannot be read, where an error would stop.
+        options: the reader's own options, as its `options` added them to the parser.
+    """
+
+    root: Path
+    out: Path
+    skip_errors: bool = False
+    options: argparse.Namespace = field(default_factory=argparse.Namespace)
+
+    def folder(self) -> Path:
+        """The root.
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder", "Pass the folder of the download with --root")
+        return self.root
+
+    def beside(self, name: str) -> tuple[Path, str]:
+        """Where a file of the reader's own lies, and how a manifest cell refers to it."""
+        return self.out / name, BESIDE + name
+
+
+@dataclass
+class Prepared:
+    """A corpus as a reader found it.
+
+    Attributes:
+        corpus: what `corpus.yaml` says.
+        rows: one per clip, by manifest column; columns that a row lacks are empty.
+        left_out: per recording that was left out the reason.
+        notes: what the reader found or decided that the user must know, one sentence each (a version told by its counts,
+            an ambiguity resolved by the data, subjects on both sides); printed and kept in `prepared.json`.
+        facts: the same for machines, e.g. `{"wrist_of_tips": "left"}`; kept in `prepared.json`.
+    """
+
+    corpus: Corpus
+    rows: Sequence[Mapping[str, object]]
+    left_out: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, out: Path) -> None:
+        """Write the three files; the manifest last, so that one without it is unfinished."""
+        if not self.rows:
+            raise UserError(f"{self.corpus.name}: nothing could be prepared", "See what was left out, and why")
+        out.mkdir(parents=True, exist_ok=True)
+        self.corpus.write(out / "corpus.yaml")
+        record = {
+            "corpus": self.corpus.name, "mer": __version__, "clips": len(self.rows),
+            "notes": self.notes, "facts": self.facts, "left_out": self.left_out,
+        }  # fmt: skip
+        write_text(out / "prepared.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_manifest(out / "manifest.csv", _columns(self.rows, self.corpus), self.rows)
+
+
+def _columns(rows: Iterable[Mapping[str, object]], corpus: Corpus) -> list[str]:
+    """Reserved columns in their order, then labels, then the rest as the rows bring them."""
+    seen = dict.fromkeys(column for row in rows for column in row)
+    labels = [task.column for task in corpus.tasks.values() if task.level == "video"]
+    first = [column for column in RESERVED if column in seen or column == "clip_id"]
+    if any(task.level == "frame" for task in corpus.tasks.values()) and "frame_labels" not in first:
+        first.append("frame_labels")
+    return list(dict.fromkeys([*first, *labels, *seen]))
+
+
+def files_below(root: Path, suffixes: Iterable[str] = ()) -> dict[str, str]:
+    """Files below a folder: name -> path relative to it, in natural order of the paths. One pass, no `stat` per file.
+
+    Where two folders hold a file of the same name, the first stays.
+
+    Args:
+        root: folder.
+        suffixes: lower case, with the dot; none takes every file.
+    """
+    wanted, found = tuple(suffixes), dict[str, str]()
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        relative = os.path.relpath(folder, root)
+        for name in sorted(names):
+            if not name.startswith(".") and (not wanted or name.lower().endswith(wanted)):
+                found.setdefault(name, name if relative == "." else f"{relative}/{name}".replace(os.sep, "/"))
+    return found

@@ -1,0 +1,93 @@
+"""Each corpus's synthetic twin goes the whole way with each shipped config: prepare, fit, test, predict, as a user would type."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import mer
+
+from mer.shipped import shipped
+
+
+@dataclass(frozen=True)
+class Way:
+    """One config on one twin.
+
+    Attributes:
+        config: below configs/.
+        people: of the twin.
+        prepare: further options of `mer prepare`.
+        fit: further options of `mer fit`, e.g. a fold where the corpus has no split.
+        clip: glob below the twin of what `mer predict` reads, or the modality whose reference it is.
+        inputs: modalities that `mer predict` takes by `--input`, from the first row of the test split.
+    """
+
+    config: str
+    people: int = 6
+    prepare: tuple[str, ...] = ()
+    fit: tuple[str, ...] = ()
+    clip: str = "**/*.mp4"
+    inputs: tuple[str, ...] = field(default=())
+
+    @property
+    def corpus(self) -> str:
+        return self.config.partition("/")[0]
+
+
+# One line per config.
+WAYS: list[Way] = []
+
+
+@pytest.fixture(scope="session")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[object, ...], Path]:
+    return {}
+
+
+def twin_of(way: Way, twins: dict[tuple[object, ...], Path], factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The twin and its manifest, made once per corpus."""
+    root_key, key = (way.corpus, way.people), (way.corpus, way.people, way.prepare)
+    if root_key not in twins:
+        twins[root_key] = factory.mktemp(way.corpus) / "download"
+        assert mer("prepare", way.corpus, "--synthetic", way.people, "--out", twins[root_key]) == 0
+    if key not in twins:
+        out = factory.mktemp(way.corpus) / "data"
+        assert mer("prepare", way.corpus, "--root", twins[root_key], "--out", out, *way.prepare) == 0
+        twins[key] = out / "manifest.csv"
+    return twins[root_key], twins[key]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.config)
+def test_from_download_to_prediction(
+    way: Way, twins: dict[tuple[object, ...], Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root, manifest = twin_of(way, twins, tmp_path_factory)
+    run, tiny = tmp_path / "run", shipped("configs") / "tiny.yaml"
+    told = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+    config = shipped("configs") / way.config
+    assert mer("fit", "--config", config, "--data.manifest", manifest, "--out", run, "--overlay", tiny, *told, *way.fit) == 0
+    assert mer("test", "--config", run / "config.yaml") == 0
+    tasks = yaml.safe_load((run / "config.yaml").read_text())["data"].get("tasks_used")
+    scores = list(run.glob("scores_*.csv"))
+    assert scores and (tasks is None or {s.stem.removeprefix("scores_") for s in scores} == set(tasks))
+
+    from mer.datasets.manifest import Manifest
+
+    read = Manifest.read(manifest)
+    rows = [c for c in read.clips if all(read.reference(c, m) for m in way.inputs)]
+    clip = next((c for c in rows if c.split == "test"), rows[0])
+    given = [f"{m}={read.corpus.root / str(read.reference(clip, m))}" for m in way.inputs]
+    shown = sorted(root.glob(way.clip))[:1] if way.clip else []
+    options = [part for text in given for part in ("--input", text)]
+    out = tmp_path / "predicted"
+    assert mer("predict", *shown, "--checkpoint", run / "model.safetensors", "--out", out, *options) == 0
+    assert any(json.loads(p.read_text()) for p in out.glob("*.json"))
+
+
+def test_every_config_has_its_way() -> None:
+    shipped_ones = {str(p.relative_to(shipped("configs"))) for p in shipped("configs").glob("*/*.yaml")}
+    assert {way.config for way in WAYS} == shipped_ones
