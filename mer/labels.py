@@ -53,6 +53,22 @@ class LabelSpace:
                 "Correct the label, or the classes in corpus.yaml; an empty cell means unlabelled",
             ) from None
 
+    def decode(self, cell: str, base: int, where: str) -> str:
+        """Name of the class that a list gives as a whole number, of which `base` stands for the first.
+
+        Raises:
+            UserError: it is no whole number, or stands for no class; `where` (file and row) is named.
+        """
+        text = cell.strip()
+        code = int(text) - base if text.isascii() and text.isdecimal() else -1
+        if not 0 <= code < len(self):
+            raise UserError(
+                f"{where}: label {cell!r} is not a number from {base} to {base + len(self) - 1}, as {self.name} has it"
+                f" where {base} is {self.names[0]}",
+                "Correct the label, or say with which number the labels of this file begin",
+            )
+        return self.names[code]
+
     def parse(self, cell: str, where: str) -> list[float] | None:
         """A manifest cell as numbers: [class index], a 0/1 vector, or one number per dimension; None where empty.
 
@@ -102,22 +118,100 @@ class LabelSpace:
         return space
 
 
+_IMIGUE = (
+    "Turtle neck", "Bulging face, deep breath", "Touching hat", "Touching or scratching head",
+    "Touching or scratching forehead", "Covering face", "Rubbing eyes", "Touching or scratching facial parts",
+    "Touching ears", "Biting nails", "Touching jaw", "Touching or scratching neck", "Playing or adjusting hair",
+    "Buckle button, pulling shirt collar, adjusting tie", "Touching or covering suprasternal notch", "Scratching back",
+    "Folding arms", "Dustoffing clothes", "Putting arms behind body", "Moving torso", "Sitting straightly",
+    "Scratching or touching arms", "Rubbing or holding hands", "Crossing fingers", "Minaret gesture",
+    "Playing or manipulating objects", "Hold back arms", "Head up", "Pressing lips", "Arms akimbo", "Shaking shoulders",
+    "Illustrative body language",
+)  # fmt: skip
 _UTD_MHAD = (
     "swipe_left swipe_right wave clap throw arm_cross basketball_shoot draw_x draw_circle_cw draw_circle_ccw draw_triangle"
     " bowling boxing baseball_swing tennis_swing arm_curl tennis_serve push knock catch pickup_throw jog walk sit2stand"
     " stand2sit lunge squat"
 )
+_COMPOUND = (
+    "fearfully surprised,happily surprised,sadly surprised,disgustedly surprised,angrily surprised,sadly fearful,sadly angry"
+)
+
+
+def _classes(name: str, names: str) -> LabelSpace:
+    return LabelSpace(name, tuple(names.split()))
+
+
+# Where several orders of the same classes are in use, each has a name of its own; `mer.label_maps` goes from one to another.
 SPACES: dict[str, LabelSpace] = {
     space.name: space
     for space in (
+        # Meeting points for several corpora: alphabetical, neutral last.
+        _classes("basic6.v1", "anger disgust fear happiness sadness surprise"),
+        _classes("basic7.v1", "anger disgust fear happiness sadness surprise neutral"),
+        _classes("basic8.v1", "anger contempt disgust fear happiness sadness surprise neutral"),
+        _classes("valence3.v1", "negative neutral positive"),
+        LabelSpace("va.v1", ("valence", "arousal"), "continuous"),
         # RAVDESS file-name codes 01 to 08, minus one.
-        LabelSpace("ravdess8.v1", ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")),
+        _classes("ravdess8.v1", "neutral calm happy sad angry fearful disgust surprised"),
         # UTD-MHAD file names a1 to a27, minus one.
-        LabelSpace("utd_mhad27.v1", tuple(_UTD_MHAD.split())),
+        _classes("utd_mhad27.v1", _UTD_MHAD),
+        # iMiGUE: raw class 1 to 31 minus one, raw 99 is 31. Of the interview: the match was lost or won.
+        LabelSpace("imigue32.v1", _IMIGUE),
+        _classes("imigue_emotion2.v1", "negative positive"),
+        # EMER: the order of its README. Intensity is of the facial expression, 0 to 3.
+        _classes("emer7.v1", "happiness sadness fear surprise disgust anger neutral"),
+        _classes("emer3.v1", "positive negative neutral"),
+        LabelSpace("emer_va.v1", ("valence", "arousal"), "continuous"),
+        LabelSpace("emer_intensity.v1", ("intensity",), "continuous"),
+        # BAH: ambivalence or hesitancy.
+        _classes("bah2.v1", "absent present"),
+        # DFEW: official code 1 to 7, minus one.
+        _classes("dfew7.v1", "happy sad neutral angry surprise disgust fear"),
+        # MAFW as MMA-DFER and DFER-CLIP number it, as MAE-DFER and HiCMAE do, and as S2D does.
+        _classes(
+            "mafw11.v1",
+            "happiness sadness neutral anger surprise disgust fear contempt anxiety helplessness disappointment",
+        ),
+        _classes(
+            "mafw11_mae.v1",
+            "anger disgust fear happiness neutral sadness surprise contempt anxiety helplessness disappointment",
+        ),
+        _classes(
+            "mafw11_s2d.v1",
+            "anger anxiety contempt disappointment disgust fear happiness helplessness neutral sadness surprise",
+        ),
+        # FERV39k as Former-DFER, DFER-CLIP and MAE-DFER number it, and as S2D does.
+        _classes("ferv39k7.v1", "happy sad neutral angry surprise disgust fear"),
+        _classes("ferv39k7_s2d.v1", "angry disgust fear happy neutral sad surprise"),
+        _classes("crema_d6.v1", "anger disgust fear happiness neutral sadness"),
+        _classes("emodb7.v1", "anger boredom disgust fear happiness neutral sadness"),
+        _classes("emodb4.v1", "anger happiness neutral sadness"),
+        _classes("mosi2.v1", "negative positive"),
+        LabelSpace("mosi_score.v1", ("sentiment",), "continuous"),  # -3 to 3
+        _classes("mmmo2.v1", "negative positive"),
+        LabelSpace("mmmo_score.v1", ("sentiment",), "continuous"),  # 1 to 5
+        _classes("meld7.v1", "anger disgust fear joy neutral sadness surprise"),
+        _classes("meld3.v1", "negative neutral positive"),
+        _classes("eye_ier5.v1", "control npc noise arithmetic_second_task combined"),
+        # Orders of published networks and of challenges.
+        _classes("affectnet8.v1", "neutral happiness sadness surprise fear disgust anger contempt"),
+        _classes("affectnet7.v1", "neutral happiness sadness surprise fear disgust anger"),  # OpenFace 3, MotivNet
+        _classes("emotieff8.v1", "anger contempt disgust fear happiness neutral sadness surprise"),
+        _classes("emotieff7.v1", "anger disgust fear happiness neutral sadness surprise"),
+        _classes("aff_wild8.v1", "neutral anger disgust fear happiness sadness surprise other"),
+        _classes("aff_wild7.v1", "neutral anger disgust fear happiness sadness surprise"),
+        _classes("raf_db7.v1", "surprise fear disgust happiness sadness anger neutral"),  # SwinFace and CluP, too
+        _classes("fer2013_7.v1", "angry disgust fear happy sad surprise neutral"),
+        _classes("gimefive6.v1", "happiness surprise sadness anger disgust fear"),
+        _classes("resemotenet7.v1", "happy surprise sad anger disgust fear neutral"),
+        _classes("mer2023_6.v1", "neutral angry happy sad worried surprise"),
+        LabelSpace("compound7.v1", tuple(_COMPOUND.split(","))),  # C-EXPR-DB
+        LabelSpace("compound8.v1", (*_COMPOUND.split(","), "other")),
         # The synthetic corpus: the face gives one half of the emotion, the voice the other ...
-        LabelSpace("synthetic4.v1", ("joyful", "relieved", "alarmed", "sad")),
+        _classes("synthetic4.v1", "joyful relieved alarmed sad"),
         # ... and whether the two agree is their exclusive-or, of which neither alone knows anything.
-        LabelSpace("synthetic_xor.v1", ("congruent", "ambivalent")),
+        _classes("synthetic_xor.v1", "congruent ambivalent"),
     )
 }
 

@@ -13,7 +13,7 @@ import mer
 PACKAGE = Path(mer.__file__).parent
 # Rooms by floor; a module belongs to the longest name that it begins with. What is not listed may be imported by all.
 FLOORS = {
-    "mer.tokens": 0, "mer.labels": 0,
+    "mer.tokens": 0, "mer.labels": 0, "mer.label_maps": 0,
     "mer.media": 1, "mer.encoders": 1, "mer.fusion": 1, "mer.heads": 1, "mer.losses": 1, "mer.evaluation": 1,
     "mer.datasets": 2, "mer.model": 2,
     "mer.task": 3, "mer.inference": 3, "mer.analysis": 3, "mer.challenges": 3,

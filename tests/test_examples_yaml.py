@@ -13,11 +13,18 @@ from mer.experiments import training
 from mer.labels import SPACES, Task
 from mer.shipped import shipped
 
-CONFIGS = sorted(shipped("configs").rglob("*.yaml"))
+CONFIGS = sorted(p for p in shipped("configs").rglob("*.yaml") if p.name != "tiny.yaml")
+
+
+def tasks(**spaces: str) -> list[Task]:
+    """Tasks by name with their label spaces; those whose name ends in `frame` are at frame level."""
+    return [Task(n, SPACES[s], "frame" if n.endswith("frame") else "video") for n, s in spaces.items()]
+
+
 TASKS = {
-    "quickstart": Task("emotion", SPACES["synthetic4.v1"]),
-    "ravdess": Task("emotion", SPACES["ravdess8.v1"]),
-    "utd_mhad": Task("action", SPACES["utd_mhad27.v1"]),
+    "quickstart": tasks(emotion="synthetic4.v1"),
+    "ravdess": tasks(emotion="ravdess8.v1"),
+    "utd_mhad": tasks(action="utd_mhad27.v1"),
 }
 
 
@@ -29,16 +36,20 @@ def corpus_of(config: Path) -> str:
 def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Rows of the right columns, without media."""
     config: Path = request.getfixturevalue("config")
-    task = TASKS[corpus_of(config)]
-    Corpus("tiny", tmp_path, {task.name: task}, "true").write(tmp_path / "corpus.yaml")
-    modalities = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]["encoders"]
+    given = {task.name: task for task in TASKS[corpus_of(config)]}
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    Corpus("tiny", tmp_path, given, "true").write(tmp_path / "corpus.yaml")
+    columns = [c for e in content["model"]["encoders"].values() for c in e.get("init_args", {}).get("columns", [])]
+    modalities = [*content["model"]["encoders"], *columns]
     rows = [
         {
             "clip_id": f"c{i}",
             "subject": f"s{i}",
             "split": split,
             "fold": i,
-            task.name: task.space.names[0],
+            "frame_labels": "",
+            **{n: task.space.names[0] for n, task in given.items() if task.level == "video" and task.space.kind == "classes"},
+            **{n: ";".join("0" * len(t.space)) for n, t in given.items() if t.space.kind == "continuous"},
             **dict.fromkeys(modalities, "x"),
         }
         for i, split in enumerate(("train", "train", "val", "test"))

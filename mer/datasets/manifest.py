@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import yaml
 
 from mer.errors import UserError
 from mer.files import replacing, write_text
+from mer.label_maps import LabelMap
 from mer.labels import Task
 
 RESERVED = ("clip_id", "subject", "group", "start", "end", "split", "fold", "frame_labels")
@@ -165,6 +166,26 @@ class Manifest:
             )
         return self.resolve(clip.cells.get(modality, "").strip()) or None
 
+    def mapped(self, wishes: Mapping[str, str]) -> Manifest:
+        """The manifest with the labels of some tasks in other spaces, for training and scoring across corpora.
+
+        Args:
+            wishes: per video-level task what `LabelMap.of` takes, e.g. `{"emotion": "basic7.v1+calm_is_neutral"}`. A label that
+                has no counterpart becomes unlabelled.
+
+        Raises:
+            UserError: an unknown task, one at frame level, or no such map.
+        """
+        tasks, maps = dict(self.corpus.tasks), dict[str, LabelMap]()
+        for name, wish in wishes.items():
+            if name not in tasks or tasks[name].level != "video":
+                others = ", ".join(n for n, task in tasks.items() if task.level == "video")
+                raise UserError(f"data.label_spaces names {name!r}", f"The video-level tasks are {others}")
+            maps[name] = LabelMap.of(tasks[name].space, wish)
+            tasks[name] = replace(tasks[name], space=maps[name].target)
+        clips = tuple(replace(c, labels=_relabelled(c.labels, maps)) for c in self.clips) if maps else self.clips
+        return replace(self, corpus=replace(self.corpus, tasks=tasks), clips=clips)
+
     def resolve(self, reference: str) -> str:
         """A reference relative to the corpus's root; `@/file` lies beside the manifest, where `mer prepare` puts its own."""
         if not reference.startswith(BESIDE):
@@ -180,6 +201,18 @@ class Manifest:
         """The folds that occur, in natural order."""
         names = {clip.fold for clip in self.clips if clip.fold}
         return sorted(names, key=lambda f: (not f.isdigit(), int(f) if f.isdigit() else 0, f))
+
+
+def _relabelled(
+    labels: Mapping[str, Sequence[float] | None], maps: Mapping[str, LabelMap]
+) -> dict[str, Sequence[float] | None]:
+    changed = dict(labels)
+    for name, mapping in maps.items():
+        value = labels[name]
+        if value is not None and mapping.source.kind == "classes":
+            place = mapping.to[int(value[0])]
+            changed[name] = [float(place)] if place >= 0 else None
+    return changed
 
 
 def write_manifest(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -12,6 +12,7 @@ from mer.errors import UserError
 from mer.evaluation.scores import Scores
 from mer.evaluation.summary import Evaluation, evaluate
 from mer.files import replacing
+from mer.label_maps import LabelMap
 
 MIN_GROUP = 5
 
@@ -29,10 +30,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--by", choices=("fold", "group", "split"), help="also the numbers of each fold, group or split"
     )
+    parser.add_argument(
+        "--space", metavar="NAME[+RULE]", help="first go to another label space, say basic7.v1+calm_is_neutral"
+    )
     parser.add_argument("--json", metavar="OUT", help="also write the numbers to this file")
     args = parser.parse_args(argv)
 
     scores = Scores.read(args.scores)
+    if args.space:
+        before = int(scores.labelled.sum())
+        scores = scores.mapped(LabelMap.of(scores.space, args.space))
+        if lost := before - int(scores.labelled.sum()):
+            print(f"{lost} of {before} labelled rows have a class that {scores.space.name} lacks, and do not count")
     whole = evaluate(scores)
     print(whole.table())
     result: dict[str, Any] = {"file": args.scores, **whole.to_dict()}

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mer.errors import UserError
 from mer.files import replacing
+from mer.label_maps import LabelMap
 from mer.labels import LabelSpace
 
 SCHEMA_VERSION = 1
@@ -104,6 +105,13 @@ class Scores:
         if self.space.kind == "classes":
             return self.probabilities.argmax(axis=1)
         return self.probabilities >= 0.5 if self.space.kind == "multilabel" else self.probabilities
+
+    def mapped(self, mapping: LabelMap) -> Scores:
+        """The same rows in another label space; rows whose label has no counterpart there are unlabelled."""
+        if self.space.kind != "classes":
+            return replace(self, space=mapping.target)
+        done = {"probabilities": mapping.probabilities(self.probabilities), "target": mapping.targets(self.target)}
+        return replace(self, space=mapping.target, **done)
 
     def select(self, mask: ArrayLike) -> Scores:
         """The rows where `mask` (N,) bool is True."""
