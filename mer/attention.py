@@ -47,6 +47,49 @@ class SelfAttention(nn.Module):
         return x * mask[..., None].to(x.dtype)
 
 
+class CrossAttention(nn.Module):
+    """Pre-norm transformer layer in which tokens ask others (attention), then an MLP.
+
+    Where there is nobody to ask, the attention adds nothing.
+
+    Args:
+        dim: token width of both.
+        heads: attention heads.
+        dropout: on both residual branches.
+        expansion: width of the MLP over `dim`; 0 leaves the MLP out.
+    """
+
+    def __init__(self, dim: int, heads: int = 4, dropout: float = 0.1, expansion: int = 2):
+        super().__init__()
+        _divides(dim, heads)
+        self.heads, self.dropout = heads, dropout
+        self.norm_q, self.norm_kv = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        self.mlp: nn.Sequential | None = None
+        if expansion:
+            self.mlp = nn.Sequential(
+                nn.LayerNorm(dim),
+                nn.Linear(dim, expansion * dim),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(expansion * dim, dim),
+            )
+
+    def forward(self, x: Tensor, mask: Tensor, others: Tensor, others_mask: Tensor) -> Tensor:
+        """(B, T, D) with (B, T) bool ask (B, S, D) with (B, S) bool; gives (B, T, D)."""
+        batch, size, dim = x.shape
+        q = self.q(self.norm_q(x)).view(batch, size, self.heads, -1).transpose(1, 2)
+        k, v = self.kv(self.norm_kv(others)).view(batch, -1, 2, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        answered = others_mask.any(1)[:, None, None]
+        visible = (others_mask | ~others_mask.any(1, keepdim=True))[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, dropout_p=self.dropout if self.training else 0.0)
+        y = self.out(y.transpose(1, 2).reshape(batch, size, dim)) * answered.to(x.dtype)
+        x = x + F.dropout(y, self.dropout, self.training)
+        if self.mlp is not None:
+            x = x + F.dropout(self.mlp(x), self.dropout, self.training)
+        return x * mask[..., None].to(x.dtype)
+
+
 class StatisticsPool(nn.Module):
     """Attentive statistics: per head a weighted mean and standard deviation over the real tokens, projected to `dim`.
 

