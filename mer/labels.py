@@ -168,6 +168,8 @@ SPACES: dict[str, LabelSpace] = {
         _classes("bah2.v1", "absent present"),
         # DFEW: official code 1 to 7, minus one.
         _classes("dfew7.v1", "happy sad neutral angry surprise disgust fear"),
+        # How many of the annotators chose each.
+        LabelSpace("dfew_votes7.v1", tuple("happy sad neutral angry surprise disgust fear".split()), "continuous"),
         # MAFW as MMA-DFER and DFER-CLIP number it, as MAE-DFER and HiCMAE do, and as S2D does.
         _classes(
             "mafw11.v1",
@@ -180,6 +182,15 @@ SPACES: dict[str, LabelSpace] = {
         _classes(
             "mafw11_s2d.v1",
             "anger anxiety contempt disappointment disgust fear happiness helplessness neutral sadness surprise",
+        ),
+        # Clips of MAFW in which several emotions are seen at once.
+        LabelSpace(
+            "mafw11_compound.v1",
+            tuple(
+                "happiness sadness neutral anger surprise disgust fear contempt anxiety helplessness"
+                " disappointment".split()
+            ),
+            "multilabel",
         ),
         # FERV39k as Former-DFER, DFER-CLIP and MAE-DFER number it, and as S2D does.
         _classes("ferv39k7.v1", "happy sad neutral angry surprise disgust fear"),

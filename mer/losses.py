@@ -93,6 +93,25 @@ class CrossEntropy(Loss):
         return each.sum() / weight[target].sum()
 
 
+class SoftCrossEntropy(Loss):
+    """Cross-entropy against how many annotators chose each class (soft labels), as in Peterson et al., ICCV 2019.
+
+    For a continuous task whose numbers are such counts, or shares: they are divided by their sum. What the head gives are then
+    logits, and their softmax is the distribution; those stand in a score file, and CCC or errors against counts say little.
+    Rows without any vote count as unlabelled.
+    """
+
+    kinds = ("continuous",)
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        if bool((target < 0).any()):
+            raise UserError("SoftCrossEntropy got a negative number of votes", "Give counts or shares, 0 and above")
+        votes = target.sum(1, keepdim=True)
+        each = -(target / votes.clamp(min=1e-12) * F.log_softmax(logits, dim=1)).sum(1)
+        voted = votes[:, 0] > 0
+        return (each * voted).sum() / voted.sum().clamp(min=1)
+
+
 class Focal(CrossEntropy):
     """Focal loss (Lin et al., ICCV 2017): cross-entropy in which rows that are already right count little."""
 
@@ -161,6 +180,25 @@ class MSE(Loss):
 
     def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(logits, target)
+
+
+class SmoothL1(Loss):
+    """Half the squared error below `beta`, the absolute error less half of `beta` above (Girshick, ICCV 2015).
+
+    Args:
+        beta: where the one becomes the other.
+    """
+
+    kinds = ("continuous",)
+
+    def __init__(self, beta: float = 1.0):
+        super().__init__()
+        if not beta > 0:
+            raise UserError(f"SmoothL1.beta is {beta:g}", "Use an error above 0")
+        self.beta = beta
+
+    def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.smooth_l1_loss(logits, target, beta=self.beta)
 
 
 def default_loss(kind: TaskKind) -> Loss:

@@ -30,7 +30,8 @@ class Face:
         smallest: least height of a face as a share of the picture's short side.
         every: look for faces on every n-th picture that is used, and hold the box between.
         hold: seconds that a track lives on without a detection, its box standing still.
-        file: of `precomputed`: pattern relative to the corpus root, e.g. `boxes/{stem}.csv`.
+        file: of `precomputed`: pattern relative to the corpus root, e.g. `boxes/{stem}.csv`; `@/faces/{stem}.csv` lies
+            beside the manifest, where `mer prepare` puts its own. In prediction, --input MODALITY.faces=FILE names it.
     """
 
     detector: Literal["haar", "mediapipe", "precomputed"] = "haar"
@@ -78,8 +79,9 @@ class InputSpec:
             clip, or rows divide the clip evenly).
         size: (height, width) of a frame in pixels.
         mean, std: per channel of a frame scaled to [0, 1]; the encoder subtracts and divides.
-        crop: `center` cuts the largest centred square before resizing, `none` squeezes the whole picture, `face` cuts
-            out the face as `face` says.
+        crop: `center` cuts the largest centred picture of the wanted shape before resizing, `left` and `right` the one at that
+            end of the longer side (of upright pictures: top and bottom), `none` squeezes the whole picture, `face` cuts out
+            the face as `face` says.
         face: how the face is found.
         segments: instead of a rate: the clip is divided into so many equal parts, and each gives `duration` frames
             `stride` frames apart, from its middle (in training from a random place). 16 x 1: segments 16. 8 x 2:
@@ -100,7 +102,7 @@ class InputSpec:
     size: tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    crop: Literal["center", "none", "face"] = "center"
+    crop: Literal["center", "left", "right", "none", "face"] = "center"
     face: Face | None = None
     segments: int | None = None
     duration: int = 1

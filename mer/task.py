@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mer import checkpoint
 from mer.datasets.clips import Batch
+from mer.datasets.views import Average
 from mer.encoders.base import Encoder
 from mer.errors import UserError
 from mer.fusion.attention_pool import AttentionPool
@@ -225,6 +226,8 @@ class EmotionTask(pl.LightningModule):
             parts[f"aux_{name}"] = value
             total = total + value
         self.log(f"{stage}/loss", total, prog_bar=True, batch_size=len(batch), on_step=False, on_epoch=True)
+        for name, value in prediction.fused.logs.items():
+            self.log(f"{stage}/{name}", value, batch_size=len(batch), on_step=False, on_epoch=True)
         if len(parts) > 1:
             named = {f"{stage}/loss_{k}": v for k, v in parts.items()}
             self.log_dict(named, batch_size=len(batch), on_step=False, on_epoch=True)
@@ -240,7 +243,9 @@ class EmotionTask(pl.LightningModule):
     # -- validation and test --------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self.predictions = {name: Predictions(task) for name, task in self.tasks.items()}
+        views = getattr(getattr(self.trainer, "datamodule", None), "views", None)
+        average: Average = "probabilities" if views is None else views.average
+        self.predictions = {name: Predictions(task, average) for name, task in self.tasks.items()}
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -255,12 +260,13 @@ class EmotionTask(pl.LightningModule):
             return
         prediction = self.model(batch.inputs)
         self._loss(prediction, batch, stage)
+        shown = torch.stack(list(prediction.seen.values())).any(dim=0)
         for name, task in self.tasks.items():
             if task.level == "video":
-                self.predictions[name].add_clips(batch.clip_ids, prediction.logits[name], batch.targets[name])
+                self.predictions[name].add_clips(batch.clip_ids, prediction.logits[name], batch.targets[name], shown)
             else:
                 logits = at_times(prediction.frames[name], batch.frame_times)
-                self.predictions[name].add_frames(batch.clip_ids, batch.frame_times, logits, batch.targets[name])
+                self.predictions[name].add_frames(batch.clip_ids, batch.frame_times, logits, batch.targets[name], shown)
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val")

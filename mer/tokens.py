@@ -7,7 +7,7 @@ padded value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -203,17 +203,29 @@ def at_times(tokens: Tokens, times: Tensor) -> Tensor:
     return values[index, left] * (1 - share) + values[index, right] * share
 
 
-def stack_samples(items: Sequence[Sampled | None], spec: InputSpec) -> Sampled:
-    """Right-pad unbatched samples (each a `Sampled` with B = 1) into one batch; None stands for an absent modality."""
+def stack_samples(
+    items: Sequence[Sampled | None],
+    spec: InputSpec,
+    new: Callable[[tuple[int, ...], torch.dtype], Tensor] | None = None,
+) -> Sampled:
+    """Right-pad unbatched samples (each a `Sampled` with B = 1) into one batch; None stands for an absent modality.
+
+    `new` gives the tensors that are filled, of zeros.
+    """
     real = [item for item in items if item is not None]
     longest = max((item.mask.shape[1] for item in real), default=1)
     shape = tuple(real[0].values.shape[2:]) if real else spec.item_shape()
     dtype = real[0].values.dtype if real else torch.float32
-    values = torch.zeros((len(items), longest, *shape), dtype=dtype)
-    mask = torch.zeros((len(items), longest), dtype=torch.bool)
-    spans = torch.zeros((len(items), longest, 2), dtype=torch.float32)
+    make = new or _zeros
+    values = make((len(items), longest, *shape), dtype)
+    mask = make((len(items), longest), torch.bool)
+    spans = make((len(items), longest, 2), torch.float32)
     for row, item in enumerate(items):
         if item is not None:
             size = item.mask.shape[1]
             values[row, :size], mask[row, :size], spans[row, :size] = item.values[0], item.mask[0], item.spans[0]
     return Sampled(values, mask, spans)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.zeros(shape, dtype=dtype)

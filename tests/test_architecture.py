@@ -38,6 +38,7 @@ COMMON = {
     "mer.spec",
     "mer.skeletons",
     "mer.preemption",
+    "mer.overlay",
     "mer.runs",
 }
 

@@ -22,6 +22,18 @@ def tasks(**spaces: str) -> list[Task]:
 
 
 TASKS = {
+    "emer": tasks(
+        **dict.fromkeys(("er7", "fer7"), "emer7.v1"),
+        **dict.fromkeys(("er3", "fer3"), "emer3.v1"),
+        **dict.fromkeys(("er_va", "fer_va"), "emer_va.v1"),
+        fer_intensity="emer_intensity.v1",
+    ),
+    "eye_ier": tasks(condition="eye_ier5.v1"),
+    "mafw": tasks(emotion="mafw11.v1"),
+    "ferv39k": tasks(emotion="ferv39k7.v1"),
+    "dfew": tasks(emotion="dfew7.v1"),
+    "bah": tasks(ah="bah2.v1", ah_frame="bah2.v1"),
+    "imigue": tasks(gesture="imigue32.v1", emotion="imigue_emotion2.v1"),
     "quickstart": tasks(emotion="synthetic4.v1"),
     "ravdess": tasks(emotion="ravdess8.v1"),
     "utd_mhad": tasks(action="utd_mhad27.v1"),
@@ -40,7 +52,9 @@ def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     Corpus("tiny", tmp_path, given, "true").write(tmp_path / "corpus.yaml")
     columns = [c for e in content["model"]["encoders"].values() for c in e.get("init_args", {}).get("columns", [])]
-    modalities = [*content["model"]["encoders"], *columns]
+    arguments = [e.get("init_args", {}) for e in content["model"]["encoders"].values()]
+    joint = [a[n] for a in arguments for n in ("video", "audio") if isinstance(a.get(n), str)]  # its columns
+    modalities = [*content["model"]["encoders"], *columns, *joint]
     rows = [
         {
             "clip_id": f"c{i}",
@@ -74,7 +88,9 @@ def test_it_parses(config: Path, manifest: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_its_model_and_trainer_are_built(config: Path, manifest: Path, tmp_path: Path) -> None:
-    options = ["--data.manifest", str(manifest), "--out", str(tmp_path / "run"), "--trainer.accelerator", "cpu"]
+    tiny = ["--overlay", str(shipped("configs") / "tiny.yaml")]  # published weights are not at hand
+    options = ["--data.manifest", str(manifest), "--out", str(tmp_path / "run"), "--trainer.accelerator", "cpu", *tiny]
+    options += ["--model.encoder_weights", "null"]  # which are fetched, or put in place by hand
     run = training.parse(["--config", str(config), *options], "fit")
     assert sum(p.numel() for p in run.task.model.parameters()) > 1000
     assert set(run.task.model.specs) <= set(run.data.manifest.columns)

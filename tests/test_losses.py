@@ -7,7 +7,18 @@ import torch
 import torch.nn.functional as F
 
 from mer.errors import UserError
-from mer.losses import MSE, BinaryCrossEntropy, CCCLoss, CrossEntropy, Focal, LogitAdjusted, Loss, default_loss
+from mer.losses import (
+    MSE,
+    BinaryCrossEntropy,
+    CCCLoss,
+    CrossEntropy,
+    Focal,
+    LogitAdjusted,
+    Loss,
+    SmoothL1,
+    SoftCrossEntropy,
+    default_loss,
+)
 
 NAN = float("nan")
 CLASSES = torch.tensor([0, 2, 1, 2, 0, 1])
@@ -20,6 +31,8 @@ LOSSES: list[tuple[Loss, torch.Tensor]] = [
     (BinaryCrossEntropy(), (NUMBERS > 0).float()),
     (CCCLoss(), NUMBERS),
     (MSE(), NUMBERS),
+    (SmoothL1(), NUMBERS),
+    (SoftCrossEntropy(), NUMBERS.abs()),
 ]
 each_loss = pytest.mark.parametrize(("loss", "target"), LOSSES, ids=lambda x: type(x).__name__)
 
@@ -133,3 +146,40 @@ def test_a_smoothing_outside_its_range_is_refused() -> None:
 def test_every_kind_of_task_has_a_loss_made_for_it() -> None:
     for kind in ("classes", "multilabel", "continuous"):
         assert kind in default_loss(kind).kinds  # type: ignore[arg-type]
+
+
+class TestSoftCrossEntropy:
+    def test_votes_of_one_mind_are_a_label(self, logits: torch.Tensor) -> None:
+        votes = 10.0 * F.one_hot(CLASSES, 3)
+        torch.testing.assert_close(SoftCrossEntropy()(logits, votes), F.cross_entropy(logits, CLASSES))
+
+    def test_counts_and_shares_are_the_same(self, logits: torch.Tensor) -> None:
+        votes = NUMBERS.abs()
+        shares = votes / votes.sum(1, keepdim=True)
+        torch.testing.assert_close(SoftCrossEntropy()(logits, votes), SoftCrossEntropy()(logits, shares))
+        torch.testing.assert_close(SoftCrossEntropy()(logits, votes), F.cross_entropy(logits, shares))
+
+    def test_it_is_least_where_the_softmax_is_the_shares(self) -> None:
+        votes = torch.tensor([[6.0, 3.0, 1.0]])
+        best = votes.log().requires_grad_()
+        SoftCrossEntropy()(best, votes).backward()
+        torch.testing.assert_close(best.grad, torch.zeros(1, 3), atol=1e-6, rtol=0)
+
+    def test_a_row_without_votes_counts_for_nothing(self, logits: torch.Tensor) -> None:
+        votes = NUMBERS.abs()
+        fewer = votes.clone()
+        fewer[2] = 0
+        keep = torch.arange(6) != 2
+        torch.testing.assert_close(SoftCrossEntropy()(logits, fewer), SoftCrossEntropy()(logits[keep], votes[keep]))
+
+    def test_negative_votes_are_refused(self, logits: torch.Tensor) -> None:
+        with pytest.raises(UserError, match="negative number of votes"):
+            SoftCrossEntropy()(logits, -NUMBERS.abs() - 1)
+
+
+def test_smooth_l1_is_half_the_square_near_and_the_distance_far() -> None:
+    logits, target = torch.tensor([[0.5], [3.0]]), torch.tensor([[0.0], [0.0]])
+    assert float(SmoothL1()(logits, target)) == pytest.approx((0.125 + 2.5) / 2)
+    assert float(SmoothL1(beta=4.0)(logits[1:], target[1:])) == pytest.approx(9 / 8)
+    with pytest.raises(UserError, match="beta is 0"):
+        SmoothL1(beta=0)

@@ -11,12 +11,14 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from mer.datasets.clips import Batch, ClipDataset, Collate, ShuffledClips
+from mer.datasets.clips import Batch, ClipDataset, Collate
 from mer.datasets.frame_cache import Form
 from mer.datasets.manifest import Clip, Manifest
 from mer.datasets.protocol import Split, split_clips
+from mer.datasets.samplers import EpochSampler, Shuffled
 from mer.datasets.store import Shelf, Store
 from mer.datasets.store_key import Key, item_id, stale
+from mer.datasets.views import Views
 from mer.errors import UserError
 from mer.labels import Task
 from mer.runs import file_hash
@@ -29,8 +31,11 @@ class EmotionData(pl.LightningDataModule):
 
     Args:
         manifest: manifest.csv, with corpus.yaml beside it.
-        fold: the fold that is the test; None uses the manifest's split column.
+        fold: the fold that is the test; None uses the manifest's split column; `all` scores every row, with a model of
+            another corpus.
         tasks_used: names of the tasks to train, a part of those in corpus.yaml; None for all.
+        label_spaces: per video-level task another label space, for training or scoring across corpora: a name with rules where
+            classes merge, `{emotion: basic7.v1+calm_is_neutral}` (see `mer.label_maps`). What has no counterpart is unlabelled.
         batch_size: clips per batch and process.
         num_workers: loader processes; 0 loads in the main process.
         val_fraction: share of the training subjects set aside as inner validation split where the manifest names none.
@@ -43,6 +48,9 @@ class EmotionData(pl.LightningDataModule):
             cut media: the tokens then have seen beyond the crop's edge.
         frame_cache: folder that keeps the decoded, cropped and resized frames of videos, so that each is decoded once.
         frame_form: `raw` (fastest; 150 kB per frame of 224 x 224) or `jpeg` (a tenth of that, not quite the same pixels).
+        sampler: how often an epoch shows each training clip (`mer.datasets.samplers`); None shows each once.
+        views: in which ways a clip of validation and test is seen, and how its answers are averaged
+            (`mer.datasets.views.Views`); None sees it once, whole.
         specs: the encoders' input specs, where the module is used without a Trainer.
 
     Attributes:
@@ -68,6 +76,9 @@ class EmotionData(pl.LightningDataModule):
         store: str | None = None,
         frame_cache: str | None = None,
         frame_form: Form = "raw",
+        sampler: Shuffled | None = None,
+        views: Views | None = None,
+        label_spaces: dict[str, str] | None = None,
     ):
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
@@ -77,7 +88,7 @@ class EmotionData(pl.LightningDataModule):
             raise UserError(f"data.crop is {crop:g}", "Use seconds above 0, or null for whole clips")
         if not 0 <= val_fraction < 1:
             raise UserError(f"data.val_fraction is {val_fraction:g}", "Use a share from 0 up to, but not, 1")
-        self.manifest = Manifest.read(manifest)
+        self.manifest = Manifest.read(manifest).mapped(label_spaces or {})
         tasks = self.manifest.corpus.tasks
         unknown = set(tasks_used or ()) - set(tasks)
         if unknown:
@@ -89,6 +100,7 @@ class EmotionData(pl.LightningDataModule):
         self._specs = specs
         self.store = None if store is None else Store(store)
         self.frame_cache, self.frame_form = frame_cache, frame_form
+        self.sampler, self.views = sampler, views
         self._shelves: dict[str, Shelf] = {}
         self.split: Split = split_clips(self.manifest, self.fold, val_fraction, seed)
         self._datasets: dict[str, ClipDataset] = {}
@@ -113,6 +125,12 @@ class EmotionData(pl.LightningDataModule):
                 raise UserError(f"the encoder {name!r} cannot mask padding", "Set data.batch_size to 1")
         for modality in self.specs:
             self.manifest.reference(self.manifest.clips[0], modality)  # a column that is missing is missing for all
+        if self.views is not None:
+            self.views.check({m: spec for m, spec in self.specs.items() if m not in self._shelves})
+        if stage == "fit" and not self.split.train:
+            raise UserError(
+                f"{self.manifest.path}: no row has split 'train'", "Fill in 'split', or name a fold with --data.fold"
+            )
         wanted = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for name in wanted:
             clips = getattr(self.split, name)
@@ -128,8 +146,9 @@ class EmotionData(pl.LightningDataModule):
             training, cache = name == "train", self.frame_cache
             dataset = ClipDataset(
                 self.manifest, clips, self.specs, crop, self.keep, self.seed, self._shelves, left_out,
-                training, cache, self.frame_form,
+                training, cache, self.frame_form, None if training else self.views,
             )  # fmt: skip
+            self._skip({name: why for name, why in dataset.left_out.items() if name not in left_out})
             if self.keep and len(self._shelves) < len(self.specs):
                 self._skip(dataset.preload(name))
             self._datasets[name] = dataset
@@ -180,7 +199,9 @@ class EmotionData(pl.LightningDataModule):
                     )
                 elif item not in shelf:
                     problem = f"{reference} has no tokens in {shelf.folder}"
-                elif (changed := stale(self.manifest.corpus.root, shelf.note(item).sources)) is not None:
+                elif (
+                    changed := stale(self.manifest.corpus.root, shelf.note(item).sources, self.manifest.resolve)
+                ) is not None:
                     problem = f"{changed} is another file than the one that its tokens were made of"
                 else:
                     continue
@@ -207,7 +228,7 @@ class EmotionData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = ShuffledClips(len(self._datasets["train"]), self.seed, rank, world)
+        sampler = EpochSampler(self._datasets["train"].clips, self.tasks, self.sampler, self.seed, rank, world)
         sampler.go_on(*self._begin)
         full = len(sampler) >= self.batch_size  # a last batch of one or two clips upsets batch normalisation
         return self._loader("train", sampler=sampler, drop_last=full)
@@ -262,7 +283,7 @@ class EmotionData(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         self._skip(batch.skipped)
-        return batch
+        return batch.in_float32()
 
     def _skip(self, unreadable: Mapping[str, UserError]) -> None:
         """List clips that cannot be read, or stop at the first."""

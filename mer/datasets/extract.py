@@ -24,8 +24,9 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
-from mer import checkpoint
+from mer import checkpoint, overlay
 from mer.datasets.manifest import Clip, Manifest
+from mer.datasets.source import beside
 from mer.datasets.store import DTYPES, Note, Shelf, Store
 from mer.datasets.store_key import Key, Source, source_names, sources, stale, weights_hash
 from mer.device import device_named
@@ -151,6 +152,8 @@ def configured(path: Path, only: Sequence[str] | None = None, warn: bool = True)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable config ({error})", "Check the path and the YAML") from None
     config = config if isinstance(config, dict) else {}
+    if (laid := overlay.chosen(None)) is not None:
+        overlay.lay(overlay.read(laid), config)
     part = config["model"] if isinstance(config.get("model"), dict) else config
     described, weights = part.get("encoders"), part.get("encoder_weights") or {}
     if not isinstance(described, dict) or not described or not isinstance(weights, dict):
@@ -376,7 +379,7 @@ class Steps:
             except UserError:  # damaged: made again
                 return True
             other = then.stretch is not None and then.stretch != self.plan.stretch
-            if not other and stale(root, then.sources) is None:
+            if not other and stale(root, then.sources, self.manifest.resolve) is None:
                 self.done += 1
                 return False
             return True
@@ -384,7 +387,7 @@ class Steps:
         if (
             failure is None
             or self.plan.retry_failed
-            or failure.note.sources != tuple(sources(root, note.reference, self.specs[modality]))
+            or failure.note.sources != tuple(sources(root, note.reference, self.specs[modality], self.manifest.resolve))
         ):
             return True
         self.failed_before += 1
@@ -446,9 +449,11 @@ def extract(
 def _read(manifest: Manifest, job: _Job, specs: Mapping[str, InputSpec]) -> _Read:
     """Decode one job; runs in a thread of its own."""
     root, notes = manifest.corpus.root, job.wanted.notes
-    asked = {m: specs[m] if job.whole else replace(specs[m], trim=None) for m in job.modalities}
+    asked = {m: beside(manifest, specs[m] if job.whole else replace(specs[m], trim=None)) for m in job.modalities}
     # Hashed before they are read: a file that changes in between is then found stale, and not taken for the new one.
-    found = {m: tuple(sources(root, notes[m].reference, specs[m])) for m in job.modalities if job.last}
+    found = {
+        m: tuple(sources(root, notes[m].reference, specs[m], manifest.resolve)) for m in job.modalities if job.last
+    }
     inputs = prepare_all(root, {m: notes[m].reference for m in job.modalities}, asked, job.start, job.end)
     return _Read(inputs, found)
 

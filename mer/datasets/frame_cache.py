@@ -30,7 +30,8 @@ from torch import Tensor
 from mer.errors import UserError
 from mer.files import write_text
 from mer.media.identity import identity
-from mer.media.sampling import chosen
+from mer.media.pictures import picture_folder
+from mer.media.sampling import Draw, chosen
 from mer.spec import InputSpec
 from mer.tokens import Sampled
 
@@ -72,7 +73,7 @@ class CachedFrames:
             cv2.split(picture, frames[place])
         return frames
 
-    def sample(self, spec: InputSpec, start: float, end: float | None, seed: int | None = None) -> Sampled | None:
+    def sample(self, spec: InputSpec, start: float, end: float | None, seed: Draw = None) -> Sampled | None:
         """Frames of a stretch as `spec` asks: all of them, or a fixed number; None where the stretch shows none."""
         middle = self.spans.mean(axis=1)
         inside = np.flatnonzero((middle >= start) & (middle < (np.inf if end is None else end)))
@@ -235,10 +236,14 @@ def _write(file: FileIO, data: memoryview | bytes) -> None:
 def _name(path: Path, start: float, end: float | None) -> str | None:
     """A stretch of a file as it is now; another size or time of change is another name. None of a file that is not there."""
     try:
-        state = path.stat()
-    except OSError:  # reading it will say why
+        if (folder := picture_folder(path)) is not None:
+            size, changed = folder.state()
+        else:
+            about = path.stat()
+            size, changed = about.st_size, about.st_mtime_ns
+    except (OSError, UserError):  # reading it will say why
         return None
-    text = json.dumps([str(path.resolve()), state.st_size, state.st_mtime_ns, start, end])
+    text = json.dumps([str(path.resolve()), size, changed, start, end])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -12,8 +12,21 @@ from mer.errors import UserError
 # Per corpus one module in `mer.datasets.corpora`, with `read(request) -> Prepared` and, where it has options of its own,
 # `options(parser)`; and one in `mer.datasets.twins`, with `write(out, count, seed)`.
 CORPORA: dict[str, str] = {
+    "eye_ier": "18 people under 5 loads: pupils and how far the eyes are open",
+    "bah": "300 people answer 7 questions: ambivalence and hesitancy, by clip and by frame; video, faces, words",
+    "dfew": "11,697 clips of films, 7 emotions: faces, sound",
+    "ferv39k": "38,935 clips of 22 scenes, 7 emotions: faces",
+    "mafw": "9,172 clips of films and shows, 11 emotions: faces, sound, captions",
+    "imigue": "micro-gestures and match outcomes in interviews: picture, skeletons",
+    "emer": "1,303 clips of 121 people watching films: face, eye movement, gaze; what they felt and what they showed",
     "ravdess": "24 actors, 8 emotions: sound and picture",
     "utd_mhad": "27 actions of 8 people: Kinect skeletons",
+    "crema_d": "91 actors, 6 emotions: sound and picture",
+    "emodb": "10 actors, 7 emotions: German speech",
+    "mosi": "film reviews, sentiment: recordings or features",
+    "mmmo": "film reviews, sentiment: features",
+    "meld": "dialogues, 7 emotions: words, sound, picture",
+    "folder": "your own clips, in folders or in a table",
 }
 
 
@@ -53,7 +66,8 @@ def main(argv: list[str]) -> int:
         return _twin(corpus, options.out, options.synthetic, options.seed)
     if options.root is None:
         raise UserError(
-            f"mer prepare {corpus} needs the recordings", "Pass their folder with --root, or make some with --synthetic 6"
+            f"mer prepare {corpus} needs the recordings",
+            "Pass their folder with --root, or make some with --synthetic 6",
         )
     request = Request(options.root, options.out, options.skip_errors, options)
     request.folder()

@@ -12,6 +12,9 @@ from mer.datasets.manifest import Clip, Manifest
 from mer.errors import UserError
 
 
+EVERYTHING = "all"
+
+
 @dataclass(frozen=True)
 class Split:
     """Clips of a run.
@@ -33,14 +36,17 @@ def split_clips(manifest: Manifest, fold: str | None, val_fraction: float, seed:
     Args:
         manifest: the corpus.
         fold: this fold is the test; every other row trains, but for those of split `test`, which stay closed: where a corpus
-            has an official test split, folds divide the rest. None uses the split column.
+            has an official test split, folds divide the rest. `all` scores every row and trains on none, as for a model of
+            another corpus. None uses the split column.
         val_fraction: share of the training subjects (clips where there are no subjects) set aside as an inner
             validation split, where the manifest names none; 0 for none.
         seed: of the inner split.
 
     Raises:
-        UserError: an unknown fold, no training rows, or subjects shared with the test where the corpus says otherwise.
+        UserError: an unknown fold, no rows, or subjects shared with the test where the corpus says otherwise.
     """
+    if fold == EVERYTHING and fold not in manifest.folds:
+        return Split((), (), manifest.clips, "")
     if fold is not None:
         if fold not in manifest.folds:
             known = ", ".join(manifest.folds) or "none (the manifest has no fold column)"
@@ -53,11 +59,11 @@ def split_clips(manifest: Manifest, fold: str | None, val_fraction: float, seed:
     else:
         by_split = {s: [c for c in manifest.clips if c.split == s] for s in ("train", "val", "test")}
         train, val, test = by_split["train"], by_split["val"], by_split["test"]
-        if not train:
+        if not train and not val and not test:
             remedy = f"Name one with --data.fold ({', '.join(manifest.folds)})" if manifest.folds else "Fill in 'split'"
-            raise UserError(f"{manifest.path}: no row has split 'train' and no fold was named", remedy)
+            raise UserError(f"{manifest.path}: no row has a split and no fold was named", remedy)
     stamp = guard(manifest, train + val, test)
-    if not val and val_fraction > 0:
+    if train and not val and val_fraction > 0:
         train, val = _inner(train, val_fraction, seed)
     return Split(tuple(train), tuple(val), tuple(test), stamp)
 

@@ -11,9 +11,10 @@ import torch
 
 from mer.datasets.frame_cache import CachedFrames, Form, FrameCache
 from mer.datasets.manifest import Clip, Manifest
-from mer.errors import UserError
+from mer.errors import NothingThereError, UserError
 from mer.media.pick import pick
 from mer.media.prepare import prepare_all
+from mer.media.sampling import Draw
 from mer.spec import InputSpec
 from mer.tokens import Sampled, Tokens
 
@@ -58,14 +59,15 @@ class Source:
                 )
 
     def get(
-        self, clip: Clip, references: Mapping[str, str], seed: int | None = None
+        self, clip: Clip, references: Mapping[str, str], seed: Draw = None, window: bool = False
     ) -> dict[str, Sampled | CachedFrames]:
         """Each modality of a clip; what must be decoded is read together, so that a file is decoded once.
 
         Args:
             clip: a row of the manifest.
             references: its media, per modality.
-            seed: in training, of the random places of a fixed number of frames.
+            seed: in training, of the random places of a fixed number of frames; in evaluation, which of several views.
+            window: the clip is a window of a longer one; a modality that shows nothing in it is left out.
 
         Raises:
             UserError: a modality cannot be read.
@@ -79,8 +81,13 @@ class Source:
             if frames is not None:
                 found[modality] = frames
         rest = {m: r for m, r in references.items() if m not in found}
-        read = prepare_all(root, rest, {m: asked[m] for m in rest}, clip.start, clip.end, seed) if rest else {}
+        read = {}
+        if rest:
+            specs = {m: beside(self.manifest, asked[m]) for m in rest}
+            read = prepare_all(root, rest, specs, clip.start, clip.end, seed)
         for modality, result in read.items():
+            if window and isinstance(result, NothingThereError):
+                continue
             if isinstance(result, UserError):
                 raise result
             found[modality] = result
@@ -97,7 +104,7 @@ class Source:
         modality: str,
         media: Sampled | CachedFrames,
         stretch: tuple[float, float] | None = None,
-        seed: int | None = None,
+        seed: Draw = None,
     ) -> Sampled | None:
         """What `get` gave, cut to a stretch (seconds), and of that the number of frames that the encoder wants.
 
@@ -109,6 +116,13 @@ class Source:
             return media.sample(spec, start, end, seed)
         cut = media if stretch is None else between(media, *stretch)
         return cut if cut is None or modality not in self._later else pick(cut, spec, seed)
+
+
+def beside(manifest: Manifest, spec: InputSpec) -> InputSpec:
+    """A spec for reading: where `face.file` begins with `@/`, it lies beside the manifest. Keys hold it as declared."""
+    if spec.face is None or spec.face.file is None:
+        return spec
+    return replace(spec, face=replace(spec.face, file=manifest.resolve(spec.face.file)))
 
 
 def extent(media: Sampled | Tokens | CachedFrames) -> tuple[float, float] | None:

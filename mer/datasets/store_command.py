@@ -17,6 +17,7 @@ from mer.datasets.store import Note, Shelf, Store, leftovers
 from mer.datasets.store_key import Key, item_id, stale
 from mer.errors import UserError
 from mer.media.guard import examined
+from mer.media.pictures import plain
 from mer.spec import InputSpec
 
 _SHOWN = 20  # findings of one kind that are printed
@@ -167,7 +168,9 @@ def _check_shelf(shelf: Shelf, manifest: Manifest | None) -> Iterator[Finding]:
             yield Finding(name, "not finite", str(note), "NaN or infinity among its tokens", mend)
         elif (lacking := _short(shelf, note, stored.spans, root)) is not None:
             yield Finding(name, "short", str(note), lacking, mend)
-        if root is not None and (changed_file := stale(root, note.sources)) is not None:
+        if manifest is None:
+            continue
+        if (changed_file := stale(manifest.corpus.root, note.sources, manifest.resolve)) is not None:
             yield Finding(name, "stale", str(note), f"{changed_file} has changed since", mend)
 
 
@@ -215,7 +218,7 @@ def _short(shelf: Shelf, note: Note, spans: torch.Tensor, root: Path | None) -> 
         return None
     end = note.end
     if end is None:
-        if root is None or spec.kind == "features" or not (root / note.reference).is_file():
+        if root is None or spec.kind == "features" or not plain(root / note.reference).exists():
             return None
         try:
             end = examined(root / note.reference, times=False).length

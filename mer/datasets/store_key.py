@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from mer.encoders.base import Encoder
 from mer.errors import UserError
 from mer.media.identity import identity
+from mer.media.pictures import picture_folder, plain
 from mer.spec import InputSpec
 
 FORMAT = 1  # of the store: folders, files and key. A store of another format is not read.
@@ -131,32 +132,40 @@ def source_names(reference: str, spec: InputSpec) -> list[str]:
     """The files that one modality of a clip is read from."""
     names = [reference.partition("#")[0] if spec.from_file else reference]
     if spec.face is not None and spec.face.file:
-        media = Path(names[0])
+        media = plain(Path(names[0]))
         names.append(spec.face.file.replace("{stem}", media.stem).replace("{name}", media.name))
     return names
 
 
-def sources(root: Path, reference: str, spec: InputSpec) -> list[Source]:
-    """The files of one modality of a clip, hashed; a file that is missing is left out."""
+def sources(root: Path, reference: str, spec: InputSpec, resolve: Callable[[str], str] = str) -> list[Source]:
+    """The files of one modality of a clip, hashed; a file that is missing is left out.
+
+    Args:
+        root: of the corpus.
+        reference, spec: of the modality.
+        resolve: `Manifest.resolve`, which knows where a face file `@/...` lies; it keeps that name in the store.
+    """
     found = []
     for name in source_names(reference, spec):
-        state = _state(root / name)
+        path = root / resolve(name)
+        state = _state(path)
         if state is not None:
-            found.append(Source(name, *state, _content(root / name, state)))
+            found.append(Source(name, *state, _content(path, state)))
     return found
 
 
-def stale(root: Path, then: Sequence[Source]) -> str | None:
+def stale(root: Path, then: Sequence[Source], resolve: Callable[[str], str] = str) -> str | None:
     """The name of a file whose content is not what it was, None where all is as before.
 
     Size and time of change are compared first; only where they differ is the file read. A file that is absent is trusted:
     features are often used where the videos are not.
     """
     for source in then:
-        state = _state(root / source.name)
+        path = root / resolve(source.name)
+        state = _state(path)
         if state is None or state == (source.size, source.mtime_ns):
             continue
-        if state[0] != source.size or _content(root / source.name, state) != source.digest:
+        if state[0] != source.size or _content(path, state) != source.digest:
             return source.name
     return None
 
@@ -164,25 +173,33 @@ def stale(root: Path, then: Sequence[Source]) -> str | None:
 def _state(path: Path) -> tuple[int, int] | None:
     """Size and time of change of a file, or of all files in a folder; None where there is nothing."""
     try:
+        if (pictures := picture_folder(path)) is not None:
+            return pictures.state()
         about = path.stat()
         if stat.S_ISREG(about.st_mode):  # a pipe or a device would be read for ever
             return about.st_size, about.st_mtime_ns
         if not stat.S_ISDIR(about.st_mode):
             return None
         inside = [file.stat() for file in _files(path)]
-    except OSError:
+    except (OSError, UserError):
         return None
     return sum(s.st_size for s in inside), max((s.st_mtime_ns for s in inside), default=0)
 
 
 def _content(path: Path, state: tuple[int, int]) -> str:
-    """BLAKE2b of a file or of a folder's files; remembered, as one file often holds the rows of many clips."""
+    """BLAKE2b of a file, of a folder's files, or of names and sizes of pictures (`FOLDER#25`).
+
+    Remembered, as one file often holds the rows of many clips.
+    """
     key = (str(path), *state)
     with _LOCK:
         if key in _KNOWN:
             return _KNOWN[key]
     digest = hashlib.blake2b(digest_size=20)
-    for file in _files(path) if path.is_dir() else [path]:
+    pictures = picture_folder(path)
+    if pictures is not None:
+        digest.update(pictures.content())
+    for file in () if pictures is not None else _files(path) if path.is_dir() else [path]:
         if file != path:
             digest.update(file.relative_to(path).as_posix().encode() + b"\0")
         with file.open("rb") as stream:

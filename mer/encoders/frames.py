@@ -21,6 +21,7 @@ class FrameCNN(Encoder):
     Args:
         dim: width of the tokens.
         rate: frames per second taken from the video.
+        segments: in place of a rate so many frames of the whole clip, however long it is; see `InputSpec`.
         size: height and width in pixels.
         channels: output channels of the convolutions; each halves the picture.
         dropout: on the pooled channels.
@@ -30,7 +31,7 @@ class FrameCNN(Encoder):
         crop: `center`, `none` or `face`, see `InputSpec.crop`.
         face: of crop `face`: how faces are found, e.g. `{detector: mediapipe, align: arcface}`; see `mer.spec.Face`.
 
-    Tokens: one per frame, (B, T, dim) at `rate` Hz; with faces, one per frame that shows a face.
+    Tokens: one per frame, (B, T, dim) at `rate` Hz or `segments` in all; with faces, one per frame that shows a face.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class FrameCNN(Encoder):
         window: float | None = 2.0,
         crop: Literal["center", "none", "face"] = "center",
         face: dict[str, Any] | None = None,
+        segments: int | None = None,
     ):
         super().__init__()
         if rate <= 0 or size >> len(channels) < 1:
@@ -54,7 +56,8 @@ class FrameCNN(Encoder):
         half = (0.5, 0.5, 0.5)
         self.spec = InputSpec(
             "video",
-            rate=rate,
+            rate=None if segments else rate,
+            segments=segments,
             size=(size, size),
             mean=half,
             std=half,
@@ -62,7 +65,7 @@ class FrameCNN(Encoder):
             crop=crop,
             face=Face.from_dict(face or {}) if crop == "face" else None,
         )
-        self.dim, self.output_rate, self.augment = dim, rate, augment
+        self.dim, self.output_rate, self.augment = dim, None if segments else rate, augment
         layers: list[nn.Module] = []
         for inside, outside in zip((3, *channels[:-1]), channels, strict=True):
             layers += [

@@ -1,4 +1,5 @@
 """`mer bench media`: how fast videos, caches, faces and features are read here, each beside what it should be held against.
+`mer bench data`: how fast cached features become batches, and how fast a manifest of 100,000 clips is read.
 `mer bench encoders`: what each encoder costs, beside the library that has it.
 `mer bench events`: eye movements as detected here beside human raters.
 """
@@ -15,10 +16,12 @@ from pathlib import Path
 
 from mer.errors import UserError
 from mer.experiments.bench_cache import cache_rows, face_rows
+from mer.experiments.bench_data import loader_rows, manifest_rows
 from mer.experiments.bench_events import event_table
 from mer.experiments.bench_media import Row, decode_rows
 from mer.experiments.bench_store import extract_rows, store_rows
 
+DATA: dict[str, Callable[[Path], list[Row]]] = {"loader": loader_rows, "manifest": manifest_rows}
 PARTS: dict[str, Callable[[Path], list[Row]]] = {
     "decode": decode_rows,
     "cache": cache_rows,
@@ -31,10 +34,13 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="mer bench", description=__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="media | encoders | events")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="media | data | encoders | events")
     media = commands.add_parser("media", help="decoding, frame cache, faces, extraction, store")
     media.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="only these parts")
     media.add_argument("--folder", type=Path, help="where test files are kept for the next time (1 GB; else removed)")
+    data = commands.add_parser("data", help="samples per second of a warm loader; a manifest of 100,000 clips")
+    data.add_argument("--part", nargs="+", choices=list(DATA), default=list(DATA), help="only these parts")
+    data.add_argument("--folder", type=Path, help="where test files are kept for the next time (0.4 GB; else removed)")
     encoders = commands.add_parser(
         "encoders", help="parameters, multiplications, time and memory of each, and its library's"
     )
@@ -67,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--folder {folder}: {error.strerror}", "Name a folder that can be written") from None
         for part in given.part:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # progress of what is measured
-                rows = PARTS[part](folder)
+                rows = (DATA if given.what == "data" else PARTS)[part](folder)
             print(table(rows), flush=True)
     return 0
 

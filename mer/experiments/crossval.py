@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import yaml
 
 from mer import checkpoint
 from mer.datasets.manifest import Manifest
@@ -35,10 +36,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--config", action="append", required=True, help="YAML as for mer fit; may be given several times"
     )
-    parser.add_argument("--data.manifest", dest="manifest", required=True, help="manifest.csv with a fold column")
+    parser.add_argument("--data.manifest", dest="manifest", help="manifest.csv with a fold column (default: the config's)")
     parser.add_argument("--folds", nargs="+", default=None, help="folds to run (default: all that occur)")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     options, overrides = parser.parse_known_args(argv)
+    options.manifest = options.manifest or _manifest_of(options.config)
     manifest = Manifest.read(options.manifest)
     folds = options.folds or manifest.folds
     unknown = [fold for fold in folds if fold not in manifest.folds]
@@ -71,6 +73,19 @@ def main(argv: list[str]) -> int:
     write_text(options.out / "summary.txt", text + "\n")
     print(text)
     return 0
+
+
+def _manifest_of(configs: Sequence[str]) -> str:
+    """The manifest that the last of the configs names which names one."""
+    for path in reversed(configs):
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: not a readable config ({error})", "Name a YAML file") from None
+        data = content.get("data") if isinstance(content, dict) else None
+        if isinstance(data, dict) and data.get("manifest"):
+            return str(data["manifest"])
+    raise UserError("no config names data.manifest", "Pass it with --data.manifest")
 
 
 def _pooled(scores: Scores, majority: list[int] | None) -> Evaluation:

@@ -19,13 +19,13 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mer import checkpoint, preemption
+from mer import checkpoint, overlay, preemption
 from mer.callbacks import Preemption
 from mer.datasets.datamodule import EmotionData
 from mer.errors import UserError, need_extra
 from mer.evaluation import Scores
 from mer.evaluation.summary import evaluate
-from mer.experiments import overlay, recipe
+from mer.experiments import recipe
 from mer.runs import RunFolder, file_hash, write_json
 from mer.task import EmotionTask
 

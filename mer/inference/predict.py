@@ -40,7 +40,8 @@ def main(argv: list[str]) -> int:
         action="append",
         default=[],
         metavar="MODALITY=FILE",
-        help="words, skeletons, gaze or features, as in a manifest cell: text=a.srt, au=f.npz#key[row]",
+        help="words, skeletons, gaze or features, as in a manifest cell: text=a.srt, au=f.npz#key[row]; or, of a model whose"
+        " detector is precomputed, the faces in the clip: face.faces=a.csv",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument(

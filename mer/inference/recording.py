@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mer.datasets.manifest import BESIDE
 from mer.datasets.source import between
 from mer.errors import UserError
 from mer.media.pick import pick
@@ -20,6 +21,20 @@ _MISSING = {
     "seen": "no picture in the file",
     "nothing": "nothing was found in the clip",
 }
+FACES = ".faces"  # behind a modality's name: its input is the file of faces for the detector `precomputed`
+
+
+def _with_faces(spec: InputSpec, file: str | None) -> InputSpec:
+    """A spec whose faces are read from this file; raises UserError where there is none."""
+    if file is None or spec.face is None:
+        return spec
+    if not Path(file).is_file():
+        raise UserError(f"{file}: no such file of faces", "Check the path behind --input")
+    return replace(spec, face=replace(spec.face, file=str(Path(file).resolve())))
+
+
+def _beside_a_manifest(spec: InputSpec) -> bool:
+    return spec.face is not None and (spec.face.file or "").startswith(BESIDE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,7 @@ class Recording:
         file: what it holds.
         specs: of the model's encoders.
         start, end: seconds to look at; end None is the end of the file.
-        inputs: references for modalities that are not in the file itself.
+        inputs: references for modalities that are not in the file itself; `MODALITY.faces` for a file of its faces.
 
     Attributes:
         start, stop: seconds.
@@ -66,12 +81,13 @@ class Recording:
         end: float | None,
         inputs: Mapping[str, str],
     ):
-        unknown = set(inputs) - set(specs)
+        found_elsewhere = {f"{m}{FACES}" for m, s in specs.items() if s.face is not None and s.face.file is not None}
+        unknown = set(inputs) - set(specs) - found_elsewhere
         if unknown:
             raise UserError(f"the model has no modality {sorted(unknown)[0]!r}", f"It reads {', '.join(specs)}")
         self.media, self.start, self._end = media, start, end
         self.absent: dict[str, str] = {}
-        self._specs = dict(specs)
+        self._specs = {m: _with_faces(spec, inputs.get(f"{m}{FACES}")) for m, spec in specs.items()}
         self._whole: dict[str, Sampled] = {}
         self._inside: dict[str, str] = {}
         self._unseen: dict[str, str] = {}
@@ -89,6 +105,8 @@ class Recording:
             elif spec.from_file:
                 what = "its words" if spec.kind == "text" else "cached features"
                 self.absent[modality] = f"give {what} with --input {modality}=FILE"
+            elif f"{modality}{FACES}" in found_elsewhere - set(inputs) and _beside_a_manifest(spec):
+                self.absent[modality] = f"say where its faces are with --input {modality}{FACES}=FILE"
             elif modality in inputs:
                 self._inside[modality] = str(Path(inputs[modality]).resolve())
             elif info.has_audio if spec.kind == "audio" else info.has_video and spec.kind in SEEN:

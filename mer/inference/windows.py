@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mer.datasets.views import Windows
 from mer.errors import UserError
 
 FloatArray = NDArray[np.float64]
@@ -33,11 +34,7 @@ class SlidingWindow:
 
     def over(self, start: float, end: float) -> list[tuple[float, float]]:
         """Windows that cover [start, end); the last one ends at `end`. One shorter window where there is no room for two."""
-        if end - start <= self.duration:
-            return [(start, end)]
-        count = int(np.ceil((end - start - self.duration) / self.step - 1e-9)) + 1
-        firsts = np.minimum(start + self.step * np.arange(count), end - self.duration)
-        return [(float(first), float(first) + self.duration) for first in firsts]
+        return Windows(self.duration, self.step).over(start, end)
 
     def blend(self, windows: Sequence[tuple[float, float]], values: FloatArray, times: FloatArray) -> FloatArray:
         """Overlap-add: at each time the mean of the windows over it, weighted by closeness to their middle.

@@ -20,7 +20,7 @@ import numpy as np
 
 from mer.errors import NothingThereError, UserError
 from mer.media import pulse
-from mer.media.reading import examine, read
+from mer.media.reading import call, examine, read
 from mer.spec import InputSpec
 
 LENGTH = struct.Struct("<q")
@@ -39,6 +39,9 @@ def main() -> None:
 def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     if "examine" in request:
         _examine(answers, Path(request["examine"]), request["times"])
+        return
+    if "call" in request:
+        _call(answers, request["call"], request["arguments"], request["names"])
         return
     specs = {m: InputSpec.from_dict(plain) for m, plain in request["specs"].items()}
     try:
@@ -75,6 +78,18 @@ def _examine(answers: BinaryIO, path: Path, times: bool) -> None:
         return
     info = {k: v for k, v in asdict(found.info).items() if k != "path"}
     _send(answers, {"info": info, "length": found.length, "frames": len(found.times)}, [found.times])
+
+
+def _call(answers: BinaryIO, function: str, arguments: dict[str, Any], names: str) -> None:
+    try:
+        header = {"answer": call(function, arguments)}
+    except UserError as error:
+        header = {"problem": error.problem, "remedy": error.remedy}
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        problem = f"{names}: reading failed ({type(error).__name__}: {error})"
+        header = {"problem": problem, "remedy": "Convert or download it again"}
+    _send(answers, header, [])
 
 
 def _send(answers: BinaryIO, header: dict[str, Any], arrays: list[np.ndarray]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 T = TypeVar("T")
+_PLACES = {"left": 0, "center": 1, "right": 2}  # of a crop, in halves of the room along the longer side
 
 
 class Frame:
@@ -25,10 +26,20 @@ class Frame:
         picture: decoded frame of PyAV, or (H, W, 3) uint8 RGB, already upright, from another decoder.
         index: number in order of display from the beginning of the file, or -1 where it is not known.
         time, until: seconds of media time in which it is shown.
+        blank: seconds from which until `time` nothing is shown, as in a folder where numbers are missing; None where the
+            picture follows at once, or stands for what is before it.
     """
 
-    def __init__(self, picture: av.VideoFrame | np.ndarray, index: int, time: float, until: float):
+    def __init__(
+        self,
+        picture: av.VideoFrame | np.ndarray,
+        index: int,
+        time: float,
+        until: float,
+        blank: float | None = None,
+    ):
         self._picture, self.index, self.time, self.until = picture, index, time, until
+        self.blank = blank if blank is not None and blank < time else None
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -46,7 +57,9 @@ class Frame:
         return self.once("gray", self._gray)
 
     def picture(self, size: tuple[int, int], crop: str) -> np.ndarray:
-        """(3, height, width) uint8, scaled by area; `center` cuts the largest centred square first, `none` squeezes."""
+        """(3, height, width) uint8, scaled by area. `center`, `left` or `right` cut the largest picture of that shape first,
+        from that place along the longer side (`left` is the top of an upright one); `none` squeezes.
+        """
         return self.once(("picture", size, crop), lambda: self._scaled(size, crop))
 
     def _rgb(self) -> np.ndarray:
@@ -67,7 +80,7 @@ class Frame:
         else:
             turns, mirrored = self._orientation(picture)
         turned = turns % 2 != 0
-        if crop == "center":
+        if crop in _PLACES:
             # Resize so that the short side fits, then cut: the scaler works on the small picture only.
             scale = max((width if turned else height) / picture.height, (height if turned else width) / picture.width)
             inner = (max(1, round(picture.height * scale)), max(1, round(picture.width * scale)))
@@ -75,7 +88,8 @@ class Frame:
             inner = (width, height) if turned else (height, width)
         small = _converted(picture, format="rgb24", width=inner[1], height=inner[0], interpolation="AREA")
         small = _upright(small, turns, mirrored)
-        top, left = max((small.shape[0] - height) // 2, 0), max((small.shape[1] - width) // 2, 0)
+        place = _PLACES.get(crop, 0)
+        top, left = max((small.shape[0] - height) * place // 2, 0), max((small.shape[1] - width) * place // 2, 0)
         return np.ascontiguousarray(small[top : top + height, left : left + width].transpose(2, 0, 1))
 
     def _orientation(self, picture: av.VideoFrame) -> tuple[int, bool]:

@@ -14,7 +14,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from mer.errors import UserError
+from mer.media import table
 from mer.media.features import split_reference
 from mer.media.stream import Stream, steady
 from mer.spec import InputSpec
@@ -83,7 +84,7 @@ _WORDS = {"eye_movement_type": {"unclassified": 0, "fixation": 1, "saccade": 2, 
 
 def identity(spec: InputSpec) -> str:
     """What reads and resamples, for cache keys."""
-    return f"gaze files 1; reach {REACH:g}; columns {' '.join(spec.columns)}"
+    return f"gaze files 2; reach {REACH:g}; columns {' '.join(spec.columns)}"
 
 
 def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: float | None = None) -> Stream:
@@ -100,8 +101,8 @@ def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: f
 
     Args:
         root: folder that relative names are resolved against.
-        reference: a table (.csv, .tsv, .txt, also .gz), or `file.npz#key[row]`, the rows cut by `<key>_offset` or
-            `offset`; behind it the clock, where it must be declared.
+        reference: a table (.csv, .tsv, .txt, also .gz; .xlsx, which takes some 100 times as long), or `file.npz#key[row]`,
+            the rows cut by `<key>_offset` or `offset`; behind it the clock, where it must be declared.
         spec: `columns`, and `rate` in Hz.
         start, end: seconds of the recording's clock, half-open.
 
@@ -140,6 +141,18 @@ def load(root: Path, reference: str, spec: InputSpec, start: float = 0.0, end: f
         values = np.insert(values, spec.columns.index("valid"), valid, axis=1)
         return Stream(values.astype(np.float32), spans)
     return Stream(values[valid].astype(np.float32), spans[valid])
+
+
+class ClockError(UserError):
+    """It is not known when the samples of a recording were taken.
+
+    Attributes:
+        column: the column of time whose unit is not said; empty where there is no such column.
+    """
+
+    def __init__(self, problem: str, remedy: str, column: str = ""):
+        super().__init__(problem, remedy)
+        self.column = column
 
 
 @dataclass
@@ -232,6 +245,14 @@ class Recording:
                 f"Name it 'valid_{side}' if 1 means valid, or write Valid and Invalid",
             )
         return codes <= 1 if there != {1.0} else np.isfinite(codes)  # 0 and 1 sure, 2 to 4 not: Tobii Studio
+
+    def stored(self, name: str) -> np.ndarray:
+        """(N,) float64 as the file has it, nothing taken for missing but blank cells; words of Tobii as our numbers.
+
+        Raises:
+            UserError: a cell is neither number nor such a word.
+        """
+        return self._numbers(name)
 
     def _numbers(self, name: str) -> np.ndarray:
         cells = self.cells[name]
@@ -338,12 +359,32 @@ def _declaration(reference: str) -> tuple[str, Clock]:
 def _recording(path: Path, key: str | None, row: int | None, clock: Clock, changed: int) -> Recording:
     if path.suffix.lower() == ".npz":
         recording = _packed(path, key, row, clock)
-    elif path.suffix.lower() in (".xlsx", ".xls", ".mat", ".edf", ".asc"):
+    elif path.suffix.lower() in (".xls", ".mat", ".edf", ".asc"):
         raise UserError(f"{path}: not a table of text", "Export it as .csv or .tsv")
     elif key is not None:
         raise UserError(f"{path}#{key}: {key!r} is no clock", _CLOCK)
+    elif path.suffix.lower() in (".xlsx", ".xlsm"):
+        recording = of_rows(path, table.rows(path), clock)
     else:
         recording = _table(path, clock)
+    return _checked(path, recording)
+
+
+def of_rows(path: Path, rows: Iterable[Sequence[str]], clock: Clock | None = None) -> Recording:
+    """A recording from the rows of a sheet, the headings first; cells that lack at the end of a row are blank.
+
+    Raises:
+        ClockError: neither the headings nor `clock` say when the samples were taken.
+        UserError: no headings, cells beyond them, or a clock that goes back.
+    """
+    numbered = enumerate(rows, start=1)
+    headings = list(next(numbered, (0, []))[1])
+    padded = ((line, [*row, *[""] * (len(headings) - len(row))]) for line, row in numbered)
+    cut = ((line, row if any(row[len(headings) :]) else row[: len(headings)]) for line, row in padded)
+    return _checked(path, _headed(path, headings, cut, clock or Clock()))
+
+
+def _checked(path: Path, recording: Recording) -> Recording:
     if not len(recording.times):
         raise UserError(f"{path}: no samples", "Export it again")
     back = np.flatnonzero(np.diff(recording.times) < 0)
@@ -397,21 +438,25 @@ def _table(path: Path, clock: Clock) -> Recording:
     delimiter = max("\t;,", key=first.count)
     rows = csv.reader(io.StringIO(text), delimiter=delimiter)
     headings = next(rows, [])
+    return _headed(path, headings, ((rows.line_num, row) for row in rows if row), clock)
+
+
+def _headed(path: Path, headings: Sequence[str], rows: Iterator[tuple[int, list[str]]], clock: Clock) -> Recording:
+    """Rows with their line numbers under headings; of the mouse and the events that Tobii mixes in, none."""
     names = _named(headings)
     if len(names) < 2:
         raise UserError(f"{path}: no table with headings", "The first line names the columns, divided by , ; or tab")
     kept, lines = [], []
-    sensor = names.get("sensor", (-1, ""))[0]
-    for row in rows:
-        if not row:
-            continue
+    for line, row in rows:
         if len(row) != len(headings):
-            raise UserError(
-                f"{path}: line {rows.line_num}: {len(row)} cells under {len(headings)} headings", "Repair this line"
-            )
-        if sensor < 0 or row[sensor].strip().lower() in ("", "eye tracker"):  # Tobii mixes in mouse and events
-            kept.append(row)
-            lines.append(rows.line_num)
+            raise UserError(f"{path}: line {line}: {len(row)} cells under {len(headings)} headings", "Repair this line")
+        kept.append(row)
+        lines.append(line)
+    if "sensor" in names:
+        said = [row[names["sensor"][0]].strip().lower() for row in kept]
+        wanted = "eye tracker" if any(said) else ""  # an event has no sensor, where the samples have one
+        places = [i for i, sensor in enumerate(said) if sensor == wanted]
+        kept, lines = [kept[i] for i in places], [lines[i] for i in places]
     cells: dict[str, np.ndarray | list[str]] = {name: [row[i] for row in kept] for name, (i, _) in names.items()}
     recording = Recording(path, np.zeros(len(kept)), cells, np.array(lines, int))
     recording.times = _times(recording, {name: unit for name, (_, unit) in names.items()}, clock)
@@ -425,14 +470,14 @@ def _times(recording: Recording, units: dict[str, str], clock: Clock) -> np.ndar
         return np.arange(count) / clock.rate
     name = next((n for n in _CLOCKS if n in recording.cells), None)
     if name is None:
-        raise UserError(f"{path}: no column of time among {', '.join(recording.names())}", _CLOCK)
+        raise ClockError(f"{path}: no column of time among {', '.join(recording.names())}", _CLOCK)
     cells = recording.cells[name]
     if isinstance(cells, list) and count and re.match(r"\d{4}-\d\d-\d\d|\d{1,2}:\d\d:\d\d", cells[0].strip()):
         return _wall(recording, name, cells)
     scale, own_zero = _CLOCKS[name]
     scale = clock.unit or _UNITS.get(units.get(name, "")) or scale
     if scale is None:
-        raise UserError(f"{path}: the unit of the clock {name!r} is not said", _CLOCK)
+        raise ClockError(f"{path}: the unit of the clock {name!r} is not said", _CLOCK, name)
     times = recording._numbers(name) * scale
     return times - times[0] if own_zero and count else times
 

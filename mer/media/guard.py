@@ -22,6 +22,7 @@ from mer.errors import NothingThereError, UserError
 from mer.media import reading
 from mer.media.child import LENGTH
 from mer.media.probe import Examined, MediaInfo
+from mer.media.sampling import Draw
 from mer.media.stream import Stream
 from mer.spec import InputSpec
 
@@ -35,7 +36,7 @@ def guarded(
     specs: Mapping[str, InputSpec],
     start: float = 0.0,
     end: float | None = None,
-    seed: int | None = None,
+    seed: Draw = None,
 ) -> dict[str, Stream | UserError]:
     """`mer.media.reading.read` in a child process of this thread, which is started once and used again.
 
@@ -56,6 +57,21 @@ def examined(path: Path, times: bool = True) -> Examined:
     """
     patience = _patience()
     return reading.examine(path, times) if patience <= 0 else _child().examine(path, times, patience)
+
+
+def called(function: str, arguments: Mapping[str, Any], names: str) -> Any:
+    """What a function of `mer` answers, called in the child process of this thread.
+
+    Args:
+        function: `mer.module:function`; a long run calls `mer.media.pulse.pulse` once in a while.
+        arguments: by name. They and the answer are plain JSON values.
+        names: the files that are read, for messages.
+
+    Raises:
+        UserError: the function raises one, fails, or kills or hangs the process.
+    """
+    patience = _patience()
+    return reading.call(function, arguments) if patience <= 0 else _child().call(function, arguments, names, patience)
 
 
 def _patience() -> float:
@@ -103,7 +119,7 @@ class Child:
         specs: Mapping[str, InputSpec],
         start: float,
         end: float | None,
-        seed: int | None,
+        seed: Draw,
         patience: float,
     ) -> dict[str, Stream | UserError]:
         """As `mer.media.reading.read`; a death or a silence of the child is an error of every modality asked for."""
@@ -133,6 +149,17 @@ class Child:
             return Examined(MediaInfo(path=path, **header["info"]), header["length"], shown)
 
         return self._tried(ask, str(path), patience)
+
+    def call(self, function: str, arguments: Mapping[str, Any], names: str, patience: float) -> Any:
+        """As `called`."""
+
+        def ask() -> Any:
+            header = self._ask({"call": function, "arguments": dict(arguments), "names": names}, patience)
+            if "problem" in header:
+                raise UserError(header["problem"], header["remedy"])
+            return header["answer"]
+
+        return self._tried(ask, names, patience)
 
     def _tried(self, ask: Callable[[], T], names: str, patience: float) -> T:
         """The answer; a death or a silence of the child is an error that names the files."""

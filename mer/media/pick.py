@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mer.media.sampling import chosen
+from mer.media.sampling import Draw, chosen
 from mer.spec import InputSpec
 from mer.tokens import Sampled
 
 
-def pick(sampled: Sampled, spec: InputSpec, seed: int | None = None) -> Sampled:
+def pick(sampled: Sampled, spec: InputSpec, seed: Draw = None) -> Sampled:
     """Choose the frames that preparing the same stretch with `spec` would have taken.
 
     Args:
         sampled: B = 1, prepared with `spec.dense()`, or a part of that; unchanged where `spec` wants no fixed number.
         spec: the encoder's declaration.
-        seed: in training, of the random places; None takes the middles.
+        seed: in training, of the random places; or one of several views; None takes the middles.
 
     Where a face was not seen, frames are chosen among those that show one.
     """

@@ -11,6 +11,7 @@ import torch
 from mer.errors import UserError
 from mer.media import features
 from mer.media.guard import guarded
+from mer.media.sampling import Draw
 from mer.media.stream import Stream, steady
 from mer.spec import InputSpec
 from mer.tokens import Sampled
@@ -44,14 +45,14 @@ def prepare_all(
     specs: Mapping[str, InputSpec],
     start: float = 0.0,
     end: float | None = None,
-    seed: int | None = None,
+    seed: Draw = None,
 ) -> dict[str, Sampled | UserError]:
     """Read several modalities of one clip; a file that several of them share is decoded once.
 
     Args:
         root, start, end: as for `prepare`.
         references, specs: per modality.
-        seed: in training, of the random places of `InputSpec.segments`.
+        seed: in training, of the random places of `InputSpec.segments`; in evaluation, which of several views.
 
     Returns:
         per modality its `Sampled`, or why there is none.

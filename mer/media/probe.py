@@ -12,6 +12,7 @@ import av.container
 import numpy as np
 
 from mer.errors import UserError
+from mer.media.pictures import picture_folder
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,10 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         UserError: the file is missing, empty or not media.
     """
     if not path.is_file():
+        if path.is_dir():
+            raise UserError(f"{path}: a folder", "Of pictures, write FOLDER#25 with their number per second")
+        if picture_folder(path) is not None:
+            raise UserError(f"{path}: a folder of pictures has no sound", "Leave the cell of the sound empty")
         raise UserError(f"{path}: no such file", "Check the path, or 'root' in corpus.yaml")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty (0 bytes)", "Copy or download it again")
@@ -99,11 +104,13 @@ def sound(container: av.container.InputContainer) -> av.AudioStream | None:
 
 
 def probe(path: Path) -> MediaInfo:
-    """Look into a file without decoding it.
+    """Look into a file, or a folder of pictures (`FOLDER#25`), without decoding it.
 
     Raises:
         UserError: the file is missing, empty or not media.
     """
+    if (folder := picture_folder(path)) is not None:
+        return MediaInfo(path, folder.length, True, False, float(folder.rate))
     with opened(path) as container:
         video = pictures(container)
         duration = container.duration / av.time_base if container.duration else 0.0
@@ -120,6 +127,8 @@ def length(path: Path) -> float:
     Raises:
         UserError: the file is missing, empty or not media.
     """
+    if (folder := picture_folder(path)) is not None:
+        return folder.length
     with opened(path) as container:
         zero, end = media_zero(container), 0.0
         streams = [s for s in (sound(container), pictures(container)) if s is not None]

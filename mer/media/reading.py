@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mer.errors import NothingThereError, UserError
 from mer.media import audio, video
 from mer.media.frame import Frame
+from mer.media.pictures import picture_folder
 from mer.media.probe import Examined, length, probe
-from mer.media.sampling import EveryFrame, Sampling, Segments, Ticks, chosen
+from mer.media.sampling import Draw, EveryFrame, Sampling, Segments, Ticks, chosen, drawn
 from mer.media.stream import Stream, steady
 from mer.media.view import Pictures, View
 from mer.spec import InputSpec
@@ -26,7 +29,7 @@ def read(
     specs: Mapping[str, InputSpec],
     start: float = 0.0,
     end: float | None = None,
-    seed: int | None = None,
+    seed: Draw = None,
 ) -> dict[str, Stream | UserError]:
     """Read sound and pictures; each file's pictures are decoded once for all modalities that want them.
 
@@ -35,7 +38,7 @@ def read(
         references: per modality a media file.
         specs: per modality what is wanted of it.
         start, end: seconds of media time, half-open; end None is the end of the file.
-        seed: in training, of the random places of `segments`; None takes the middles.
+        seed: in training, of the random places of `segments`; or one of several views; None takes the middles.
 
     Returns:
         per modality its stream, or the reason why there is none; one modality's trouble leaves the others alone.
@@ -72,6 +75,13 @@ def examine(path: Path, times: bool) -> Examined:
     return Examined(info, length(path), shown)
 
 
+def call(function: str, arguments: Mapping[str, Any]) -> Any:
+    """Call `mer.module:function` with arguments by name; the module is imported only now."""
+    module, _, name = function.partition(":")
+    assert module.startswith("mer.")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
 def heard(path: Path, spec: InputSpec, start: float, end: float | None) -> Stream:
     """Sound of a file as its spec asks."""
     assert spec.rate is not None
@@ -81,7 +91,7 @@ def heard(path: Path, spec: InputSpec, start: float, end: float | None) -> Strea
 
 
 def seen(
-    path: Path, specs: Mapping[str, InputSpec], start: float, end: float | None, seed: int | None, root: Path
+    path: Path, specs: Mapping[str, InputSpec], start: float, end: float | None, seed: Draw, root: Path
 ) -> dict[str, Stream | UserError]:
     """What several modalities take from one pass over a file's pictures."""
     results: dict[str, Stream | UserError] = {}
@@ -161,7 +171,7 @@ def _thinned_later(spec: InputSpec) -> bool:
     return spec.kind in ("flow", "taylor") or spec.crop == "face"
 
 
-def _thinned(stream: Stream, spec: InputSpec, seed: int | None) -> Stream:
+def _thinned(stream: Stream, spec: InputSpec, seed: Draw) -> Stream:
     """The number of elements that the spec asks for, of all."""
     if spec.segments is None or not _thinned_later(spec) or not len(stream):
         return stream
@@ -180,15 +190,19 @@ def _frames(path: Path, samplings: list[Sampling], start: float, end: float | No
     return video.frames_at(path, sorted(moments))
 
 
-def _sampling(path: Path, spec: InputSpec, start: float, end: float | None, seed: int | None) -> Sampling:
+def _sampling(path: Path, spec: InputSpec, start: float, end: float | None, seed: Draw) -> Sampling:
     if spec.segments is None:
         return EveryFrame(start, end) if spec.rate is None else Ticks(spec.rate, start, end)
     every = video.presentation_times(path)
-    times = every[(every >= start - 1e-6) & (every < (np.inf if end is None else end))]
+    period = float(np.median(np.diff(every))) if len(every) > 1 else 0.04
+    if (folder := picture_folder(path)) is not None:
+        period = float(1 / folder.rate)
+    ends = np.append(every[1:], every[-1:] + period)
+    if folder is not None:  # where numbers are missing, nothing is shown
+        ends = np.minimum(ends, every + period)
+    times = every[(ends > start + 1e-6) & (every < (np.inf if end is None else end))]
     if not times.size:
         raise NothingThereError(f"{path}: no frame from {start:g} s on", "Check 'start' and 'end'")
-    period = float(np.median(np.diff(every))) if len(every) > 1 else 0.04
     until = float(every[-1]) + period
-    draw = None if seed is None else np.random.default_rng(seed)
     limit = until if end is None else min(end, until)
-    return Segments(times, limit, spec.segments, spec.duration, spec.stride, draw)
+    return Segments(times, limit, spec.segments, spec.duration, spec.stride, drawn(seed), start)

@@ -28,11 +28,16 @@ def rows(path: Path) -> Iterator[list[str]]:
         yield [_text(cell) for cell in row]
 
 
-def values(path: Path) -> Iterator[Sequence[Any]]:
-    """Rows of the first sheet, cells as they are stored: text from CSV; text, numbers, times and None from .xlsx."""
+def values(path: Path, blank: bool = False) -> Iterator[Sequence[Any]]:
+    """Rows of the first sheet, cells as they are stored: text from CSV; text, numbers, times and None from .xlsx.
+
+    Args:
+        path: the file.
+        blank: give empty rows, too, where the number of a row says something.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file", "Check the path")
-    yield from _workbook(path) if path.suffix.lower() in (".xlsx", ".xlsm") else _delimited(path)
+    yield from _workbook(path, blank) if path.suffix.lower() in (".xlsx", ".xlsm") else _delimited(path, blank)
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -75,17 +80,17 @@ def read_text(path: Path) -> str:
     raise AssertionError("latin-1 reads everything")
 
 
-def _delimited(path: Path) -> Iterator[Sequence[str]]:
+def _delimited(path: Path, blank: bool) -> Iterator[Sequence[str]]:
     text = read_text(path)
     first = text.lstrip("\n\r").partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
     try:
-        yield from (row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if any(row))
+        yield from (row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if blank or any(row))
     except csv.Error as error:
         raise UserError(f"{path}: not a readable table ({error})", "Save it as comma-separated UTF-8") from None
 
 
-def _workbook(path: Path) -> Iterator[Sequence[Any]]:
+def _workbook(path: Path, blank: bool) -> Iterator[Sequence[Any]]:
     import openpyxl  # a fifth of a second, which nobody else should wait for
 
     try:
@@ -100,9 +105,11 @@ def _workbook(path: Path) -> Iterator[Sequence[Any]]:
     try:
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some writers state a size that is not the sheet's
-        yield from (row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row))
+        yield from (row for row in sheet.iter_rows(values_only=True) if blank or any(c is not None for c in row))
     except Exception as error:
-        raise UserError(f"{path}: damaged .xlsx ({type(error).__name__}: {error})", "Save it again, or as CSV") from None
+        raise UserError(
+            f"{path}: damaged .xlsx ({type(error).__name__}: {error})", "Save it again, or as CSV"
+        ) from None
     finally:
         book.close()
 

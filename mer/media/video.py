@@ -1,4 +1,4 @@
-"""Frames of a video in order of display, each with its presentation time."""
+"""Frames of a video, or of a folder of pictures (`FOLDER#25`), in order of display, each with its presentation time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mer.media import backends
 from mer.media.backends import Shown
 from mer.media.frame import Frame
 from mer.media.packets import PacketIndex, WholePackets, packet_index, video_stream
+from mer.media.pictures import picture_folder
 from mer.media.probe import media_zero, opened
 from mer.media.pulse import pulse
 
@@ -36,6 +37,8 @@ def presentation_times(path: Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, not media, or has no picture.
     """
+    if (folder := picture_folder(path)) is not None:
+        return folder.times
     index = packet_index(path)
     if index.unsure is None:
         return index.times.copy()
@@ -47,7 +50,7 @@ def frames(path: Path, start: float = 0.0, end: float | None = None, backend: st
     """Every frame that is shown at some moment of [start, end), in order of display, one in memory at a time.
 
     Args:
-        path: any file PyAV reads.
+        path: any file PyAV reads, or a folder of pictures, see `mer.media.pictures`.
         start, end: seconds of media time, half-open; end None is the end of the picture.
         backend: `pyav`, `decord` or `torchcodec`; None asks the environment variable MER_VIDEO_BACKEND, else `pyav`. All
             give equal `Frame.rgb()`; gray and scaled pictures differ by some levels (20 at the edges of strong colours), as
@@ -61,6 +64,8 @@ def frames(path: Path, start: float = 0.0, end: float | None = None, backend: st
             read this file wrongly.
     """
     name = named(backend)
+    if (folder := picture_folder(path)) is not None:
+        return folder.frames(start, end)
     if name == "pyav":
         return _stretch(_decoded(path, start), start, end)
     return _stretch(backends.shown(name, path, start), start, end)
@@ -82,6 +87,8 @@ def frames_at(path: Path, moments: Sequence[float], backend: str | None = None) 
     """
     if not len(moments):
         return iter(())
+    if (folder := picture_folder(path)) is not None:
+        return folder.frames_at(moments)
     if named(backend) == "pyav":
         index = packet_index(path)
         if index.unsure is None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from media_files import grey, tone, write
+from torch.utils.data import DataLoader
 
-from mer.datasets.clips import Batch, ClipDataset, Collate, Item, ShuffledClips, Skipped
+from mer.datasets.clips import Batch, ClipDataset, Collate, Item, Skipped
 from mer.datasets.manifest import Clip, Corpus, Manifest
 from mer.datasets.source import between
 from mer.errors import UserError
@@ -265,40 +266,24 @@ class TestCollate:
         assert all(len(s) == 0 for s in batch.inputs.values())
         assert all(len(t) == 0 for t in batch.targets.values())
 
+    def test_a_loader_process_gives_the_same(self, root: Path) -> None:
+        """There a batch is filled in shared memory."""
+        data = dataset(root, clip("a", end=3.0), clip("b", "short.mp4", end=1.0, au=""), clip("c", video=""))
+        batches = [
+            next(iter(DataLoader(data, batch_size=3, num_workers=workers, collate_fn=Collate(SPECS, TASKS))))
+            for workers in (0, 1)
+        ]
+        for modality, one in batches[0].inputs.items():
+            two = batches[1].inputs[modality]
+            assert one.values.dtype == two.values.dtype
+            for name in ("values", "mask", "spans"):
+                assert torch.equal(getattr(one, name), getattr(two, name)), (modality, name)
+
     def test_a_batch_moves_as_one(self, root: Path) -> None:
         batch = self.batch(root, clip("a"))
         moved = batch.to("cpu")
         assert moved.clip_ids == batch.clip_ids
         torch.testing.assert_close(moved.inputs["audio"].values, batch.inputs["audio"].values)
-
-
-class TestShuffledClips:
-    def order(self, size: int, seed: int = 0, epoch: int = 0, rank: int = 0, world: int = 1) -> list[int]:
-        sampler = ShuffledClips(size, seed, rank, world)
-        sampler.set_epoch(epoch)
-        pairs = list(sampler)
-        assert len(pairs) == len(sampler)
-        assert {e for e, _ in pairs} <= {epoch}
-        return [i for _, i in pairs]
-
-    @pytest.mark.parametrize("size", [0, 1, 17])
-    def test_an_epoch_has_every_clip_once(self, size: int) -> None:
-        assert sorted(self.order(size)) == list(range(size))
-
-    def test_the_order_depends_on_seed_and_epoch_alone(self) -> None:
-        assert self.order(50) == self.order(50)
-        assert self.order(50, epoch=1) != self.order(50)
-        assert self.order(50, seed=1) != self.order(50)
-
-    def test_processes_share_an_epoch_without_overlap(self) -> None:
-        parts = [self.order(24, epoch=2, rank=r, world=4) for r in range(4)]
-        assert sorted(i for p in parts for i in p) == list(range(24))
-
-    def test_processes_get_equally_many_and_miss_none_where_it_does_not_divide(self) -> None:
-        parts = [self.order(10, rank=r, world=4) for r in range(4)]
-        assert [len(p) for p in parts] == [3, 3, 3, 3]
-        assert set().union(*parts) == set(range(10))
-        assert all(len(set(p)) == 3 for p in parts)
 
 
 def test_what_is_longer_than_a_stretch_shows_where_it_covers_its_middle() -> None:

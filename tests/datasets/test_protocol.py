@@ -109,8 +109,8 @@ def test_known_and_different_people_need_no_stamp() -> None:
     [
         (people(4, fold=True), "7", r"no fold '7'. The folds are 0, 1"),
         (people(2), "0", "The folds are none"),
-        (people(4, fold=True), None, r"no row has split 'train'.*--data.fold \(0, 1\)"),
-        ([("a", "test", "")], None, "no row has split 'train'.*Fill in 'split'"),
+        (people(4, fold=True), None, r"no row has a split.*--data.fold \(0, 1\)"),
+        ([("a", "", "")], None, "no row has a split.*Fill in 'split'"),
         ([("a", "", "0"), ("b", "", "0")], "0", "fold '0' holds every clip"),
     ],
 )
@@ -119,6 +119,13 @@ def test_a_split_that_cannot_be_made_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         split_clips(corpus("true", *rows), fold, 0.0, 0)
+
+
+def test_a_corpus_may_be_there_to_be_scored_alone() -> None:
+    tested = corpus("true", ("a", "test", ""), ("b", "test", ""))
+    assert [c.clip_id for c in split_clips(tested, None, 0.2, 0).test] == [c.clip_id for c in tested.clips]
+    everything = split_clips(corpus("true", ("a", "train", "0"), ("b", "test", "1")), "all", 0.2, 0)
+    assert (len(everything.train), len(everything.val), len(everything.test)) == (0, 0, 2)
 
 
 def test_no_clip_is_on_two_sides() -> None:

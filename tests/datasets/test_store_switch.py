@@ -354,6 +354,14 @@ class TestModel:
         assert bool((batch.values[1] == 0).all())
         assert stack_tokens([None], 8).values.shape == (1, 1, 8)
 
+    def test_tokens_travel_in_the_dtype_of_the_store(self) -> None:
+        half = self.tokens(3).to(torch.float16)
+        batch = Batch(["a", "b"], {"video": stack_tokens([half, None], 8)}, {}, torch.zeros(2, 0))
+        assert batch.inputs["video"].values.dtype == torch.float16
+        taken = batch.in_float32().inputs["video"]
+        assert taken.values.dtype == torch.float32
+        assert torch.equal(taken.values[0].half(), half.values[0])
+
     def test_a_batch_without_a_readable_clip_is_empty(self) -> None:
         batch = Collate({"video": tiny.encoders()["video"].spec}, {"emotion": tiny.EMOTION}, {"video": 8})([])
         assert len(batch) == 0 and isinstance(batch.inputs["video"], Tokens)

@@ -32,6 +32,7 @@ class Way:
     fit: tuple[str, ...] = ()
     clip: str = "**/*.mp4"
     inputs: tuple[str, ...] = field(default=())
+    beside: tuple[str, ...] = ()  # more of them: MODALITY=FILE beside the manifest, {stem} for the name of the clip
 
     @property
     def corpus(self) -> str:
@@ -39,7 +40,42 @@ class Way:
 
 
 # One line per config.
-WAYS: list[Way] = []
+WAYS: list[Way] = [
+    Way("bah/video.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
+    Way("bah/frame.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
+    Way("bah/question.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("question",)),
+    Way("emer/er7.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("emer/er3.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("emer/er_va.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("emer/fer7.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("emer/fer3.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("emer/fer_va.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("emer/fer_intensity.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
+    Way("eye_ier/condition.yaml", clip="*.mp4", inputs=("eye",)),
+    Way("imigue/gesture.yaml", fit=("--data.num_workers", "0"), clip="video", inputs=("skeleton",)),
+    Way("imigue/gesture_skeleton.yaml", clip="video", inputs=("skeleton",)),
+    Way("imigue/emotion.yaml", prepare=("--task", "emotion"), clip="video", beside=("face.faces=faces/{stem}.csv",)),
+    Way("dfew/audio_faces.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces",)),
+    Way("dfew/flow.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces", "flow")),
+    Way("dfew/mma_dfer.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces",)),
+    Way("mafw/mma_dfer.yaml", fit=("--data.fold", "1"), clip="data/clips/*.mp4", inputs=("faces",)),
+    Way("ferv39k/faces.yaml", clip="faces"),
+    Way("ravdess/audio.yaml", fit=("--data.fold", "0")),
+    Way("ravdess/au.yaml", fit=("--data.fold", "0"), inputs=("au",)),
+    Way("ravdess/audio_au.yaml", fit=("--data.fold", "0"), inputs=("au",)),
+    Way("utd_mhad/compact.yaml", clip="RGB/*.avi", inputs=("skeleton",)),
+    Way("utd_mhad/full.yaml", clip="RGB/*.avi", inputs=("skeleton",)),
+    Way("crema_d/audio_video.yaml", fit=("--data.fold", "0"), clip="VideoFlash/*.flv"),
+    Way("emodb/audio.yaml", fit=("--data.fold", "3"), prepare=("--classes", "4"), clip="wav/*.wav"),
+    Way("mosi/text.yaml", prepare=("--form", "features", "--level", "review"), inputs=("text",)),
+    Way("mosi/all.yaml", prepare=("--form", "features"), inputs=("text", "audio", "video")),
+    Way("mmmo/audio_video.yaml", inputs=("audio", "video")),
+    Way("meld/text_audio.yaml", clip="audio", inputs=("text",)),
+    Way(
+        "folder/audio_video.yaml",
+        prepare=("--label-level", "1", "--subject-regex", r"([^/]+) \(take", "--split", "60/20/20"),
+    ),
+]
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +97,7 @@ def twin_of(way: Way, twins: dict[tuple[object, ...], Path], factory: pytest.Tem
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*optimistic for new people")  # some protocols share people, and say so
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.config)
 def test_from_download_to_prediction(
     way: Way, twins: dict[tuple[object, ...], Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
@@ -69,7 +106,10 @@ def test_from_download_to_prediction(
     run, tiny = tmp_path / "run", shipped("configs") / "tiny.yaml"
     told = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
     config = shipped("configs") / way.config
-    assert mer("fit", "--config", config, "--data.manifest", manifest, "--out", run, "--overlay", tiny, *told, *way.fit) == 0
+    assert (
+        mer("fit", "--config", config, "--data.manifest", manifest, "--out", run, "--overlay", tiny, *told, *way.fit)
+        == 0
+    )
     assert mer("test", "--config", run / "config.yaml") == 0
     tasks = yaml.safe_load((run / "config.yaml").read_text())["data"].get("tasks_used")
     scores = list(run.glob("scores_*.csv"))
@@ -81,7 +121,10 @@ def test_from_download_to_prediction(
     rows = [c for c in read.clips if all(read.reference(c, m) for m in way.inputs)]
     clip = next((c for c in rows if c.split == "test"), rows[0])
     given = [f"{m}={read.corpus.root / str(read.reference(clip, m))}" for m in way.inputs]
-    shown = sorted(root.glob(way.clip))[:1] if way.clip else []
+    shown: list[object] = [*sorted(root.glob(way.clip))[:1]] if way.clip else []
+    if way.clip in read.columns:
+        shown = [read.corpus.root / str(read.reference(clip, way.clip))]
+    given += [text.format(stem=Path(str(shown[0])).stem).replace("=", f"={manifest.parent}/", 1) for text in way.beside]
     options = [part for text in given for part in ("--input", text)]
     out = tmp_path / "predicted"
     assert mer("predict", *shown, "--checkpoint", run / "model.safetensors", "--out", out, *options) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mer.cli import main
-from mer.experiments import bench_cache, bench_media
+from mer.experiments import bench_cache, bench_data, bench_media
 from mer.experiments.bench import table
 from mer.experiments.bench_media import Row
 
@@ -31,3 +31,16 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "file").write_text("")
     assert main(["bench", "media", "--part", "cache", "--folder", str(tmp_path / "file")]) == 2
     assert "--folder" in capsys.readouterr().err
+
+
+def test_the_loader_and_the_long_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_data, "CLIPS", 130)
+    monkeypatch.setattr(bench_data, "LONG", 300)
+    for _ in range(2):  # the second time finds everything written
+        assert main(["bench", "data", "--folder", str(tmp_path / "kept")]) == 0
+        printed = capsys.readouterr().out
+        assert printed.count("clips/s") == 4
+        assert "a manifest of 300 clips" in printed
+        assert "MiB" in printed

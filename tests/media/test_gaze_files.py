@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mer.encoders.eye_lstm import TOBII
 from mer.errors import UserError
-from mer.media.gaze_files import identity, load, resample
+from mer.media.gaze_files import Clock, ClockError, identity, load, of_rows, resample
 from mer.media.stream import Stream
+from mer.media.table import write_workbook
 from mer.spec import InputSpec
 
 
@@ -198,11 +200,13 @@ def test_bad_tables_are_named(tmp_path: Path, text: str, says: str) -> None:
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_bytes(b"PK")
+    (tmp_path / "a.xls").write_bytes(b"\xd0\xcf")
     (tmp_path / "a.csv.gz").write_bytes(b"no gzip")
     (tmp_path / "b.csv").write_bytes(b"t_s,x\n\xff\xfe\xfa")
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04")
     for name, says in [
-        ("nowhere.csv", "no such file"), ("a.xlsx", "Export it as"), ("a.csv.gz", "not readable text"),
+        ("nowhere.csv", "no such file"), ("a.xls", "Export it as"), ("a.xlsx", "not a readable .xlsx"),
+        ("a.csv.gz", "not readable text"),
         ("b.csv", "not readable text"), ("a.npz#k", r"not a readable \.npz"),
     ]:  # fmt: skip
         with pytest.raises(UserError, match=says):
@@ -210,6 +214,50 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     table(tmp_path / "g.csv", "t_s,x", ["0,1"])
     with pytest.raises(UserError, match=r"'minutes' is no clock.*#120Hz"):
         load(tmp_path, "g.csv#minutes", spec("gaze_x"))
+
+
+def test_a_workbook_reads_as_its_text_does(tmp_path: Path) -> None:
+    heading = [
+        "Recording timestamp [ms]",
+        "Sensor",
+        "Gaze point X [DACS px]",
+        "Pupil diameter left [mm]",
+        "Validity left",
+    ]
+    cells: list[list[Any]] = [[0, "Eye Tracker", 10.5, "3,25", "Valid"], [20, "Eye Tracker", 11, "3,5", "Valid"],
+                              [20, "Mouse", 5, None, None], [40, "Eye Tracker", 12.25, None, "Invalid"]]  # fmt: skip
+    write_workbook(tmp_path / "g.xlsx", [heading, *cells])
+    text = ["\t".join("" if c is None else str(c) for c in row) for row in cells]
+    table(tmp_path / "g.tsv", "\t".join(heading), text)
+    columns = spec("gaze_x", "pupil_left", "valid_left", "valid")
+    book, plain = (load(tmp_path, name, columns) for name in ("g.xlsx", "g.tsv"))
+    np.testing.assert_array_equal(book.values, plain.values)
+    np.testing.assert_array_equal(book.spans, plain.spans)
+    np.testing.assert_allclose(book.values, [[10.5, 3.25, 1, 1], [11, 3.5, 1, 1], [0, 0, 0, 0]])
+    write_workbook(tmp_path / "g.xlsx", [[h.replace(" [ms]", "") for h in heading], *cells])
+    np.testing.assert_array_equal(load(tmp_path, "g.xlsx#ms", columns).spans, plain.spans)
+    write_workbook(tmp_path / "wide.xlsx", [["t_s", "x"], [0, 1], [1, 2, 3]])
+    with pytest.raises(UserError, match=r"wide.xlsx: line 3: 3 cells under 2 headings"):
+        load(tmp_path, "wide.xlsx", spec("gaze_x"))
+
+
+def test_events_have_no_sensor_and_are_no_samples(tmp_path: Path) -> None:
+    heading = "Recording timestamp [ms],Sensor,Event,Gaze point X"
+    rows = ["0,Eye Tracker,,1", "5,,VideoStimulusStart,", "10,Eye Tracker,,2", "12,Mouse,,77"]
+    assert read(tmp_path, heading, rows, "gaze_x", "valid").values.tolist() == [[1, 1], [2, 1]]
+    unsaid = ["0,,,1", "10,,,2"]  # an export that leaves the column empty
+    assert read(tmp_path, heading, unsaid, "gaze_x", "valid").values.tolist() == [[1, 1], [2, 1]]
+
+
+def test_rows_at_hand_are_a_recording_and_a_clock_that_is_not_known_says_so(tmp_path: Path) -> None:
+    rows = [["Timestamp", "x"], ["0", "5"], ["10"]]
+    recording = of_rows(tmp_path / "g", rows, Clock(unit=1e-3))
+    assert recording.times.tolist() == [0, 0.01] and recording.stored("gaze_x")[0] == 5
+    with pytest.raises(ClockError) as unit:
+        of_rows(tmp_path / "g", rows)
+    with pytest.raises(ClockError) as column:
+        of_rows(tmp_path / "g", [["y", "x"], ["0", "5"]])
+    assert (unit.value.column, column.value.column) == ("timestamp", "")
 
 
 def test_utf_16_and_gzip(tmp_path: Path) -> None:

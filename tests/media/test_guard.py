@@ -19,7 +19,7 @@ from media_files import RATE, grey, tone, write
 
 from mer.errors import NothingThereError, UserError
 from mer.media import reading
-from mer.media.guard import PATIENCE, Child, guarded
+from mer.media.guard import PATIENCE, Child, called, guarded
 from mer.media.stream import Stream
 from mer.spec import InputSpec
 
@@ -192,3 +192,15 @@ def test_a_file_is_examined_in_the_child(child: Child, clip: Path, tmp_path: Pat
     with pytest.raises(UserError, match="hung"):
         child.examine(clip, True, 0.5)
     assert child.examine(clip, True, 20.0).length == here.length
+
+
+def test_a_function_is_called_in_the_child(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = {"kind": "media", "root": str(clip.parent), "path": str(clip), "items": [["", 0.0, None]]}
+    there = called("mer.analysis.doctor.exam:examine", arguments, clip.name)
+    monkeypatch.setenv(PATIENCE, "0")
+    assert called("mer.analysis.doctor.exam:examine", arguments, clip.name) == there
+    monkeypatch.delenv(PATIENCE)
+    with pytest.raises(UserError, match="no such file"):
+        called("mer.analysis.doctor.exam:examine", arguments | {"path": "nowhere.mp4"}, "nowhere.mp4")
+    with pytest.raises(UserError, match=r"clip\.mp4: reading failed \(KeyError"):
+        called("mer.analysis.doctor.exam:examine", arguments | {"kind": "music"}, clip.name)

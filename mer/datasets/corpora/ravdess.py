@@ -5,7 +5,7 @@ Two layouts are told apart by their files:
 - the official download: folders `Actor_01` ... `Actor_24`, anywhere below the root, with `03-...wav` (sound), `01-...mp4`
   (picture and sound) and `02-...mp4` (picture); what a file shows is in its name;
 - the packaged form: `clips.csv` with one row per performance, sound in its `audio` column, and
-  `features/ravdess_clip_features.npz` with 35 OpenFace action units per performance.
+  `features/ravdess_clip_features.npz` with 35 OpenFace action units per performance (read beside an official download, too).
 
 The folds are the five subject-wise ones that published audio-visual work uses (Luna-Jiménez et al., Applied Sciences 12(1),
 2022); `split` is left empty, because there is no official one.
@@ -136,6 +136,9 @@ def _official(root: Path) -> list[Performance]:
             entry.media.setdefault("audio", file)
         else:
             entry.media.setdefault("video", file)
+    for name, row in _action_units(root).items():
+        if name in found:
+            found[name].media["au"] = f"{FEATURES.as_posix()}#{AU_ARRAY}[{row}]"
     # A silent 02-... file alone has no sound that could say how long it is, but a picture that does.
     return list(found.values())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,23 @@ def files_below(root: Path, suffixes: Iterable[str] = ()) -> dict[str, str]:
         root: folder.
         suffixes: lower case, with the dot; none takes every file.
     """
-    wanted, found = tuple(suffixes), dict[str, str]()
+    found: dict[str, str] = {}
+    for path in paths_below(root, suffixes):
+        found.setdefault(path.rpartition("/")[2], path)
+    return found
+
+
+def paths_below(root: Path, suffixes: Iterable[str] = ()) -> Iterator[str]:
+    """Files below a folder, relative to it, folder by folder in order of their names. One pass, no `stat` per file.
+
+    Args:
+        root: folder.
+        suffixes: lower case, with the dot; none takes every file. Names that begin with a dot are left out.
+    """
+    wanted = tuple(suffixes)
     for folder, folders, names in os.walk(root):
         folders.sort()
         relative = os.path.relpath(folder, root)
         for name in sorted(names):
             if not name.startswith(".") and (not wanted or name.lower().endswith(wanted)):
-                found.setdefault(name, name if relative == "." else f"{relative}/{name}".replace(os.sep, "/"))
-    return found
+                yield name if relative == "." else f"{relative}/{name}".replace(os.sep, "/")

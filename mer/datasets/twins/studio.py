@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -89,7 +90,9 @@ def words(scene: Scene, count: int = 8) -> list[str]:
     return [own if k % 2 else filler[int(random.integers(len(filler)))] for k in range(count)]
 
 
-def skeleton(scene: Scene, frames: int, name: str, fps: float = 25.0, size: tuple[int, int] = (1280, 720)) -> np.ndarray:
+def skeleton(
+    scene: Scene, frames: int, name: str, fps: float = 25.0, size: tuple[int, int] = (1280, 720)
+) -> np.ndarray:
     """(frames, V, 3) x, y in pixels and confidence of a layout of `mer.skeletons`: one part of the body swings, as the class says."""
     joints = layout(name).size
     random, times = scene.random(3), (np.arange(frames) / fps)[:, None]
@@ -150,7 +153,9 @@ def film(
             container.mux(video.encode(image))
         container.mux(video.encode(None))
         if audio is not None and wave is not None:
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[None], np.float32), format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(wave[None], np.float32), format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
             container.mux(audio.encode(frame))
             container.mux(audio.encode(None))
@@ -161,7 +166,7 @@ def record(path: Path, wave: np.ndarray, rate: int = RATE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = {".wav": "pcm_s16le", ".flac": "flac"}[path.suffix.lower()]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = container.add_stream(codec, rate=rate, layout="mono")
         samples = np.clip(wave * 32767, -32768, 32767).astype(np.int16)[None]
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="s16", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)

@@ -27,6 +27,7 @@ import numpy as np
 from mer.errors import UserError
 from mer.media.detectors import Detection, Points, identity
 from mer.media.frame import Frame
+from mer.media.pictures import plain
 from mer.spec import Face
 
 BOX = ("x0", "y0", "x1", "y1")
@@ -42,6 +43,7 @@ def file_of(face: Face, path: Path, root: Path) -> Path:
         UserError: `face.file` names something else in braces.
     """
     assert face.file is not None  # `Face` sees to that
+    path = plain(path)
     known = {"{stem}": path.stem, "{name}": path.name}
 
     def filled(match: re.Match[str]) -> str:

@@ -46,8 +46,8 @@ def read(path: Path) -> dict[str, Any]:
     return {str(key): dict(value) for key, value in content.items()}
 
 
-def lay(settings: Mapping[str, Mapping[str, Any]], config: Namespace) -> None:
-    """Change a parsed config in place.
+def lay(settings: Mapping[str, Mapping[str, Any]], config: Namespace | dict[str, Any]) -> None:
+    """Change a config in place, parsed or as YAML gave it.
 
     Raises:
         UserError: a class path leads nowhere.
@@ -57,9 +57,12 @@ def lay(settings: Mapping[str, Mapping[str, Any]], config: Namespace) -> None:
     for section, values in settings.items():
         if "." not in section:
             for key, value in values.items():
-                if f"{section}.{key}" not in config:
+                if isinstance(config, dict):
+                    config.setdefault(section, {})[key] = value
+                elif f"{section}.{key}" in config:
+                    config[f"{section}.{key}"] = value
+                else:
                     raise UserError(f"the overlay sets {section}.{key}, which no config has", "Correct the key")
-                config[f"{section}.{key}"] = value
 
 
 def _walk(node: Any, classes: Mapping[Any, Mapping[str, Any]]) -> None:
@@ -69,7 +72,7 @@ def _walk(node: Any, classes: Mapping[Any, Mapping[str, Any]]) -> None:
         if isinstance(path, str) and (extra := classes.get(_imported(path))):
             given = values.get("init_args")
             if given is None:
-                values["init_args"] = given = Namespace()
+                values["init_args"] = given = type(node)()
             for key, value in extra.items():
                 given[key] = value
         for inner in list(values.values()):

@@ -10,6 +10,7 @@ import yaml
 from tiny import mer, one_line
 
 from mer.datasets.synthetic import generate
+from mer.datasets.extract import configured
 from mer.experiments import training
 
 
@@ -69,3 +70,11 @@ def test_mistakes_are_one_line(
     assert message in one_line(capsys.readouterr().err)
     assert mer("fit", "--config", config, "--overlay", tmp_path / "none.yaml") == 2
     assert "none.yaml: not readable" in one_line(capsys.readouterr().err)
+
+
+def test_an_extraction_takes_the_session_s_too(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny.config(tmp_path / "c.yaml", corpus)
+    small = overlay(tmp_path / "o.yaml", **{"mer.encoders.MelNet": {"dim": 4}}, model={"encoder_weights": None})
+    assert configured(config, warn=False)["audio"].dim == 8
+    monkeypatch.setenv("MER_OVERLAY", str(small))
+    assert configured(config, warn=False)["audio"].dim == 4

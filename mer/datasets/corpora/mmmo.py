@@ -1,0 +1,93 @@
+"""ICT-MMMO: reviews of films on YouTube, sentiment 1 to 5. Wöllmer et al., IEEE Intelligent Systems 28(3), 2013.
+
+The corpus goes from hand to hand as features; an official tree of its recordings is not documented, and we know none. What is
+read is the packaged form: `mmmo_train.npz`, `mmmo_valid.npz` and, who has it, `mmmo_test.npz`, with `audio` (N, 20, 74)
+(COVAREP), `video` (N, 20, 36) (Facet) and `y` (N,) from 1 to 5 in half steps. Its licence is not stated: ask the authors.
+
+A step is a word, not a second: the manifest counts steps as seconds, so encoders have `rate: 1.0`. Steps before the first and
+behind the last word are zero in both modalities; `start` and `end` leave them out. `sentiment` is positive above 3.25, as
+the baseline beside the data has it; `score` is the number. Who speaks is not known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from mer.datasets.corpora.reading import Prepared, Request
+from mer.datasets.manifest import Corpus
+from mer.errors import UserError
+from mer.labels import SPACES, Task
+
+FILES = {"train": "mmmo_train.npz", "val": "mmmo_valid.npz", "test": "mmmo_test.npz"}
+MODALITIES = ("audio", "video")
+THRESHOLD = 3.25  # above it, a review is positive
+
+
+def read(request: Request) -> Prepared:
+    """The corpus in a folder.
+
+    Raises:
+        UserError: no file of the packaged form, or one that is damaged or contradicts itself.
+    """
+    root = request.root
+    there = {split: root / name for split, name in FILES.items() if (root / name).is_file()}
+    if not there:
+        raise UserError(
+            f"{root}: none of {', '.join(FILES.values())}", "Pass the folder of the features; recordings are not read"
+        )
+    rows = [row for split, path in there.items() for row in _rows(path, split)]
+    corpus = Corpus(
+        "mmmo",
+        root.resolve(),
+        {
+            "sentiment": Task("sentiment", SPACES["mmmo2.v1"]),
+            "score": Task("score", SPACES["mmmo_score.v1"]),
+        },
+        subject_disjoint="unknown",
+        protocol=f"ICT-MMMO, {', '.join(there)} as packaged; positive above {THRESHOLD}",
+        licence="unclear: for research, ask the authors",
+    )
+    notes = [] if "test" in there else ["There is no mmmo_test.npz; the validation part is all that can be scored"]
+    return Prepared(corpus, rows, notes=notes)
+
+
+def _rows(path: Path, split: str) -> list[dict[str, object]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            audio, video, y = (np.asarray(arrays[key], np.float64) for key in (*MODALITIES, "y"))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: not readable, or without audio, video, y ({error})", "Restore the file") from None
+    if (
+        audio.ndim != 3
+        or video.ndim != 3
+        or y.ndim != 1
+        or not audio.shape[:2] == video.shape[:2] == (len(y), audio.shape[1])
+    ):
+        raise UserError(
+            f"{path}: audio {audio.shape}, video {video.shape} and y {y.shape} do not belong together",
+            "Restore the file",
+        )
+    said = (audio != 0).any(axis=2) | (video != 0).any(axis=2)
+    rows: list[dict[str, object]] = []
+    for row, score in enumerate(y.tolist()):
+        where = f"{path}, row {row}"
+        steps = np.flatnonzero(said[row])
+        if not len(steps):
+            raise UserError(f"{where}: all steps are zero", "Restore the file")
+        if not 1 <= score <= 5:
+            raise UserError(f"{where}: y is {score:g}, not a sentiment from 1 to 5", "Restore the file")
+        rows.append(
+            {
+                "clip_id": f"{split}_{row:03d}",
+                "start": int(steps[0]),
+                "end": int(steps[-1]) + 1,
+                "split": split,
+                "sentiment": "positive" if score > THRESHOLD else "negative",
+                "score": f"{score:g}",
+                **{modality: f"{path.name}#{modality}[{row}]" for modality in MODALITIES},
+            }
+        )
+    return rows
