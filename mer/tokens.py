@@ -18,6 +18,8 @@ from mer.spec import InputSpec
 
 _Stream = TypeVar("_Stream", bound="_TimedBatch")
 
+_DENSE = 1 << 18  # ticks times tokens of a clip, up to which a table of overlaps is the faster way
+
 
 @dataclass
 class _TimedBatch:
@@ -166,6 +168,8 @@ def align(tokens: Tokens, spans: Tensor, mask: Tensor) -> Tokens:
     Returns:
         Tokens on that clock; a tick that no real token overlaps is False in the mask and 0 in the values.
     """
+    if spans.shape[1] * tokens.mask.shape[1] > _DENSE:
+        return _align_long(tokens, spans, mask)
     start = torch.maximum(tokens.spans[:, None, :, 0], spans[:, :, None, 0])
     end = torch.minimum(tokens.spans[:, None, :, 1], spans[:, :, None, 1])
     overlap = (end - start).clamp(min=0).masked_fill(~tokens.mask[:, None, :], 0.0)
@@ -174,6 +178,41 @@ def align(tokens: Tokens, spans: Tensor, mask: Tensor) -> Tokens:
     values = weight.to(tokens.values.dtype) @ tokens.zeroed()
     met = (total > 0) & mask
     return Tokens(values * met[..., None].to(values.dtype), met, spans)
+
+
+def _align_long(tokens: Tokens, spans: Tensor, mask: Tensor) -> Tokens:
+    """`align` in time and memory that grow with tokens plus ticks, not with their product.
+
+    The integral of all tokens up to a moment is a difference of two sums, over tokens that have begun and over those that have
+    ended, each of which is a prefix sum once its borders are sorted. Double precision: the differences are small.
+    """
+    device_type = spans.device.type
+    exact = torch.float32 if device_type == "mps" else torch.float64  # which knows no double
+    real = tokens.mask[..., None].to(exact)
+    values = torch.cat([tokens.zeroed().to(exact), real], 2)  # the last column integrates time itself
+    borders = torch.where(tokens.mask[..., None], tokens.spans, 0.0).to(exact)
+    with torch.autocast(device_type, enabled=False):
+        begun, ended = (_ramp(values * real, borders[..., side], spans.to(exact)) for side in (0, 1))
+        integral = begun - ended  # (B, K, 2, D + 1): up to the begin and up to the end of every tick
+        within = integral[:, :, 1] - integral[:, :, 0]
+        total = within[..., -1:]
+        met = (total[..., 0] > 1e-7) & mask
+        mean = (within[..., :-1] / total.clamp(min=1e-7)).to(tokens.values.dtype)
+    return Tokens(mean * met[..., None].to(mean.dtype), met, spans)
+
+
+def _ramp(values: Tensor, borders: Tensor, moments: Tensor) -> Tensor:
+    """sum over i of values_i * max(0, t - border_i): (B, T, D), (B, T) and moments (B, K, 2) to (B, K, 2, D)."""
+    order = borders.argsort(dim=1)
+    borders = borders.gather(1, order)
+    values = values.gather(1, order[..., None].expand_as(values))
+    none = values.new_zeros(len(values), 1, values.shape[2])
+    weights = torch.cat([none, values.cumsum(1)], 1)
+    products = torch.cat([none, (values * borders[..., None]).cumsum(1)], 1)
+    place = torch.searchsorted(borders, moments.flatten(1))
+    index = place[..., None].expand(-1, -1, values.shape[2])
+    found = weights.gather(1, index) * moments.flatten(1)[..., None] - products.gather(1, index)
+    return found.unflatten(1, (-1, 2))
 
 
 def at_times(tokens: Tokens, times: Tensor) -> Tensor:

@@ -212,3 +212,27 @@ class TestReadingAtTimes:
         at_times(tokens, torch.tensor([[0.0750]])).sum().backward()
         assert tokens.values.grad is not None
         assert tokens.values.grad[0, :, 0].tolist() == pytest.approx([0.75, 0.25, 0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [0.5, 1.0, 3.5], ids=["gaps", "end to end", "overlapping"])
+def test_long_streams_are_aligned_alike(length: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the table of overlaps, whose size is tokens times ticks."""
+    begin = torch.arange(300) / 10
+    spans = torch.stack([begin, begin + 0.1 * length], 1).expand(2, -1, -1).clone()
+    real = torch.ones(2, 300, dtype=torch.bool)
+    real[1, 120:] = False
+    spans[~real] = float("nan")
+    values = torch.randn(2, 300, 4, generator=torch.Generator().manual_seed(0))
+    values[~real] = float("inf")
+    stream = Tokens(values.requires_grad_(), real, spans)
+    clock, mask = regular_clock([stream], 3.0)
+    found = []
+    for most in (1 << 30, 0):
+        monkeypatch.setattr("mer.tokens._DENSE", most)
+        ticks = align(stream, clock, mask)
+        (gradient,) = torch.autograd.grad((ticks.values * torch.arange(4)).sum(), stream.values)
+        found.append((ticks, gradient))
+    (dense, back), (long, long_back) = found
+    assert torch.equal(dense.mask, long.mask)
+    torch.testing.assert_close(long.values, dense.values, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(long_back[real], back[real], atol=1e-5, rtol=1e-5)
