@@ -40,13 +40,10 @@ if [ ! -s "$run/model.safetensors" ]; then
 fi
 if [ ! -s "$run/scores_gesture.csv" ]; then mer test --config "$run/config.yaml"; fi
 
-# 3. Emotion: tokens of the frozen encoders, then the fusion. An overlay makes other encoders, which read the videos themselves.
+# 3. Emotion: tokens of the frozen encoders, then the fusion.
 config=$here/configs/imigue/emotion.yaml
-told=(--data.manifest "$emotion/manifest.csv")
-if [ -z "${MER_OVERLAY:-}" ]; then
-  mer extract --config "$config" --manifest "$emotion/manifest.csv" --store "$work/features/imigue"
-  told+=(--data.store "$work/features/imigue")
-fi
+told=(--data.manifest "$emotion/manifest.csv" --data.store "$work/features/imigue")
+mer extract --config "$config" --manifest "$emotion/manifest.csv" --store "$work/features/imigue"
 mer crossval --config "$config" "${told[@]}" --out "$work/runs/imigue_emotion_folds"
 run=$work/runs/imigue_emotion
 if [ ! -s "$run/model.safetensors" ]; then

@@ -14,6 +14,7 @@ from mer.preemption import TimeIsUp, remember_signals
 COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": ("mer.experiments.quickstart", "make a synthetic corpus, train, score, predict, report: no download"),
     "prepare": ("mer.datasets.prepare", "write manifest.csv and corpus.yaml for a corpus"),
+    "doctor": ("mer.analysis.doctor.command", "broken files, leaks, duplicates, classes, lengths: is a corpus sound?"),
     "extract": ("mer.datasets.extract", "run encoders over a manifest, keep their tokens in a store"),
     "store": ("mer.datasets.store_command", "check, pack or list a feature store"),
     "weights": ("mer.encoders.weights_command", "list, show, fetch or convert the published weights of encoders"),
@@ -21,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("mer.experiments.training:validate", "score a checkpoint on the validation split"),
     "test": ("mer.experiments.training:test", "open the test split, write the score file"),
     "crossval": ("mer.experiments.crossval", "train and score every fold, with intervals and baselines"),
+    "compare-fusions": ("mer.experiments.compare_fusions", "every fusion on one corpus: means, intervals, paired tests, cost"),
     "look": ("mer.analysis.look", "one page per clip: faces, tracks, crops, skeleton, motion, speech"),
     "predict": ("mer.inference.predict", "video files in; probabilities, frame timeline and picture out"),
     "evaluate": ("mer.evaluation.evaluate", "metrics with intervals from a score file"),
@@ -29,13 +31,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 _GROUPS = (
-    ("start", ("quickstart", "prepare")),
+    ("start", ("quickstart", "prepare", "doctor")),
     ("features", ("look", "weights", "extract", "store")),
-    ("train", ("fit", "validate", "test", "crossval")),
+    ("train", ("fit", "validate", "test", "crossval", "compare-fusions")),
     ("use", ("predict", "evaluate", "compare", "bench")),
 )
 
-_LIGHTNING = ("quickstart", "fit", "validate", "test", "crossval")
+_LIGHTNING = ("quickstart", "fit", "validate", "test", "crossval", "compare-fusions")
 
 
 def usage() -> str:
@@ -43,7 +45,7 @@ def usage() -> str:
     lines = ["mer: multimodal emotion recognition from video", "", "usage: mer COMMAND [options]", ""]
     for title, names in _GROUPS:
         lines.append(f"{title}:")
-        lines += [f"  {name:<12}{COMMANDS[name][1]}" for name in names]
+        lines += [f"  {name:<16}{COMMANDS[name][1]}" for name in names]
         lines.append("")
     return "\n".join([*lines, "mer COMMAND --help explains a command; mer --version prints the version."])
 

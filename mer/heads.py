@@ -1,4 +1,4 @@
-"""From fused vectors to logits: one head per task, the same for a whole clip and for each moment of it."""
+"""From fused vectors to logits or shares: one head per task, the same for a whole clip and for each moment of it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ class MLPHead(Configured, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to logits (..., outputs)."""
         return self.layers(x)
+
+
+class ShareHead(MLPHead):
+    """The default head, and a softmax: what comes out are shares of a whole, as annotators' votes are.
+
+    For continuous tasks alone; `mer.losses.SoftCrossEntropy` goes with it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) to shares (..., outputs), float32."""
+        return super().forward(x).float().softmax(dim=-1)
 
 
 class LinearHead(Configured, nn.Module):

@@ -133,8 +133,10 @@ _UTD_MHAD = (
     " bowling boxing baseball_swing tennis_swing arm_curl tennis_serve push knock catch pickup_throw jog walk sit2stand"
     " stand2sit lunge squat"
 )
+_MAFW = "happiness sadness neutral anger surprise disgust fear contempt anxiety helplessness disappointment"
 _COMPOUND = (
-    "fearfully surprised,happily surprised,sadly surprised,disgustedly surprised,angrily surprised,sadly fearful,sadly angry"
+    "fearfully surprised,happily surprised,sadly surprised,disgustedly surprised,angrily surprised"
+    ",sadly fearful,sadly angry"
 )
 
 
@@ -168,13 +170,10 @@ SPACES: dict[str, LabelSpace] = {
         _classes("bah2.v1", "absent present"),
         # DFEW: official code 1 to 7, minus one.
         _classes("dfew7.v1", "happy sad neutral angry surprise disgust fear"),
-        # How many of the annotators chose each.
-        LabelSpace("dfew_votes7.v1", tuple("happy sad neutral angry surprise disgust fear".split()), "continuous"),
+        # Shares of the annotators' votes.
+        LabelSpace("dfew_votes7.v1", ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"), "continuous"),
         # MAFW as MMA-DFER and DFER-CLIP number it, as MAE-DFER and HiCMAE do, and as S2D does.
-        _classes(
-            "mafw11.v1",
-            "happiness sadness neutral anger surprise disgust fear contempt anxiety helplessness disappointment",
-        ),
+        _classes("mafw11.v1", _MAFW),
         _classes(
             "mafw11_mae.v1",
             "anger disgust fear happiness neutral sadness surprise contempt anxiety helplessness disappointment",
@@ -186,10 +185,7 @@ SPACES: dict[str, LabelSpace] = {
         # Clips of MAFW in which several emotions are seen at once.
         LabelSpace(
             "mafw11_compound.v1",
-            tuple(
-                "happiness sadness neutral anger surprise disgust fear contempt anxiety helplessness"
-                " disappointment".split()
-            ),
+            tuple(_MAFW.split()),
             "multilabel",
         ),
         # FERV39k as Former-DFER, DFER-CLIP and MAE-DFER number it, and as S2D does.

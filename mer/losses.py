@@ -1,4 +1,4 @@
-"""Losses of a task. Every one takes logits and targets, looks at labelled rows only, and is 0 where there are none."""
+"""Losses of a task. Every one takes what the head gives, looks at labelled rows only, and is 0 where there are none."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class CrossEntropy(Loss):
 class SoftCrossEntropy(Loss):
     """Cross-entropy against how many annotators chose each class (soft labels), as in Peterson et al., ICCV 2019.
 
-    For a continuous task whose numbers are such counts, or shares: they are divided by their sum. What the head gives are then
-    logits, and their softmax is the distribution; those stand in a score file, and CCC or errors against counts say little.
+    For a continuous task whose numbers are such counts, or shares: they are divided by their sum. It takes shares in place of
+    logits, those of `mer.heads.ShareHead`: they stand in the score file, and CCC and errors compare shares with shares.
     Rows without any vote count as unlabelled.
     """
 
@@ -106,8 +106,13 @@ class SoftCrossEntropy(Loss):
     def labelled(self, logits: Tensor, target: Tensor) -> Tensor:
         if bool((target < 0).any()):
             raise UserError("SoftCrossEntropy got a negative number of votes", "Give counts or shares, 0 and above")
+        if bool((logits < 0).any()) or bool(((logits.sum(1) - 1).abs() > 1e-3).any()):
+            raise UserError(
+                "SoftCrossEntropy got numbers that are no shares of a whole",
+                "Give the task the head mer.heads.ShareHead under model.heads",
+            )
         votes = target.sum(1, keepdim=True)
-        each = -(target / votes.clamp(min=1e-12) * F.log_softmax(logits, dim=1)).sum(1)
+        each = -(target / votes.clamp(min=1e-12) * logits.clamp(min=1e-12).log()).sum(1)
         voted = votes[:, 0] > 0
         return (each * voted).sum() / voted.sum().clamp(min=1)
 

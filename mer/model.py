@@ -112,7 +112,7 @@ class EmotionModel(nn.Module):
                 store); a modality that is absent has an all-False mask.
         """
         inputs = self._drop_modalities(inputs) if self.training and self.modality_dropout else inputs
-        tokens = {m: self._tokens(m, encoder, inputs) for m, encoder in self.encoders.items()}
+        tokens = self.tokens(inputs)
         fused: Fused = self.fusion(tokens)
         logits, frames = {}, {}
         for name, task in self.tasks.items():
@@ -143,6 +143,10 @@ class EmotionModel(nn.Module):
             "unimodal_heads": bool(self.unimodal_heads),
             "modality_dropout": self.modality_dropout,
         }
+
+    def tokens(self, inputs: Mapping[str, Sampled | Tokens]) -> dict[str, Tokens]:
+        """What each encoder makes of its input: what the fusion gets."""
+        return {m: self._tokens(m, encoder, inputs) for m, encoder in self.encoders.items()}
 
     def _tokens(self, name: str, encoder: nn.Module, inputs: Mapping[str, Sampled | Tokens]) -> Tokens:
         if isinstance(encoder, JointEncoder):

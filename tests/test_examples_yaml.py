@@ -13,7 +13,7 @@ from mer.experiments import training
 from mer.labels import SPACES, Task
 from mer.shipped import shipped
 
-CONFIGS = sorted(p for p in shipped("configs").rglob("*.yaml") if p.name != "tiny.yaml")
+CONFIGS = sorted(p for p in shipped("configs").rglob("*.yaml") if p.name not in ("tiny.yaml", "fusions.yaml"))
 
 
 def tasks(**spaces: str) -> list[Task]:

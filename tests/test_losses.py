@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mer.errors import UserError
+from mer.heads import ShareHead
 from mer.losses import (
     MSE,
     BinaryCrossEntropy,
@@ -23,6 +24,15 @@ from mer.losses import (
 NAN = float("nan")
 CLASSES = torch.tensor([0, 2, 1, 2, 0, 1])
 NUMBERS = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+
+
+class OfShares(SoftCrossEntropy):
+    """Behind the softmax of `ShareHead`, so that it takes logits like the others."""
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return super().forward(logits.float().softmax(1), target)
+
+
 LOSSES: list[tuple[Loss, torch.Tensor]] = [
     (CrossEntropy(), CLASSES),
     (CrossEntropy(label_smoothing=0.1, balanced=True), CLASSES),
@@ -32,7 +42,7 @@ LOSSES: list[tuple[Loss, torch.Tensor]] = [
     (CCCLoss(), NUMBERS),
     (MSE(), NUMBERS),
     (SmoothL1(), NUMBERS),
-    (SoftCrossEntropy(), NUMBERS.abs()),
+    (OfShares(), NUMBERS.abs()),
 ]
 each_loss = pytest.mark.parametrize(("loss", "target"), LOSSES, ids=lambda x: type(x).__name__)
 
@@ -151,18 +161,18 @@ def test_every_kind_of_task_has_a_loss_made_for_it() -> None:
 class TestSoftCrossEntropy:
     def test_votes_of_one_mind_are_a_label(self, logits: torch.Tensor) -> None:
         votes = 10.0 * F.one_hot(CLASSES, 3)
-        torch.testing.assert_close(SoftCrossEntropy()(logits, votes), F.cross_entropy(logits, CLASSES))
+        torch.testing.assert_close(OfShares()(logits, votes), F.cross_entropy(logits, CLASSES))
 
     def test_counts_and_shares_are_the_same(self, logits: torch.Tensor) -> None:
         votes = NUMBERS.abs()
         shares = votes / votes.sum(1, keepdim=True)
-        torch.testing.assert_close(SoftCrossEntropy()(logits, votes), SoftCrossEntropy()(logits, shares))
-        torch.testing.assert_close(SoftCrossEntropy()(logits, votes), F.cross_entropy(logits, shares))
+        torch.testing.assert_close(OfShares()(logits, votes), OfShares()(logits, shares))
+        torch.testing.assert_close(OfShares()(logits, votes), F.cross_entropy(logits, shares))
 
     def test_it_is_least_where_the_softmax_is_the_shares(self) -> None:
         votes = torch.tensor([[6.0, 3.0, 1.0]])
         best = votes.log().requires_grad_()
-        SoftCrossEntropy()(best, votes).backward()
+        OfShares()(best, votes).backward()
         torch.testing.assert_close(best.grad, torch.zeros(1, 3), atol=1e-6, rtol=0)
 
     def test_a_row_without_votes_counts_for_nothing(self, logits: torch.Tensor) -> None:
@@ -170,11 +180,19 @@ class TestSoftCrossEntropy:
         fewer = votes.clone()
         fewer[2] = 0
         keep = torch.arange(6) != 2
-        torch.testing.assert_close(SoftCrossEntropy()(logits, fewer), SoftCrossEntropy()(logits[keep], votes[keep]))
+        torch.testing.assert_close(OfShares()(logits, fewer), OfShares()(logits[keep], votes[keep]))
 
     def test_negative_votes_are_refused(self, logits: torch.Tensor) -> None:
         with pytest.raises(UserError, match="negative number of votes"):
-            SoftCrossEntropy()(logits, -NUMBERS.abs() - 1)
+            OfShares()(logits, -NUMBERS.abs() - 1)
+
+    def test_logits_are_refused_and_the_head_is_named(self, logits: torch.Tensor) -> None:
+        with pytest.raises(UserError, match=r"mer\.heads\.ShareHead"):
+            SoftCrossEntropy()(logits, NUMBERS.abs())
+        head = ShareHead(4, 3).eval()
+        shares = head(torch.randn(6, 4, dtype=torch.float32))
+        torch.testing.assert_close(shares.sum(1), torch.ones(6))
+        assert torch.isfinite(SoftCrossEntropy()(shares, NUMBERS.abs()))
 
 
 def test_smooth_l1_is_half_the_square_near_and_the_distance_far() -> None:

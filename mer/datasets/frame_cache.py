@@ -241,9 +241,10 @@ def _name(path: Path, start: float, end: float | None) -> str | None:
         else:
             about = path.stat()
             size, changed = about.st_size, about.st_mtime_ns
+            path = path.resolve()
     except (OSError, UserError):  # reading it will say why
         return None
-    text = json.dumps([str(path.resolve()), size, changed, start, end])
+    text = json.dumps([str(path.absolute()), size, changed, start, end])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

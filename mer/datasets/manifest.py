@@ -21,6 +21,7 @@ from mer.labels import Task
 RESERVED = ("clip_id", "subject", "group", "start", "end", "split", "fold", "frame_labels")
 SPLITS = ("train", "val", "test")
 BESIDE = "@/"  # begins a reference to a file that lies beside the manifest, not below the corpus's root
+TIMES = "#times="  # between a folder of pictures and the table of their times, as in `mer.media.pictures`
 Disjoint = Literal["true", "false", "unknown"]
 
 
@@ -187,7 +188,15 @@ class Manifest:
         return replace(self, corpus=replace(self.corpus, tasks=tasks), clips=clips)
 
     def resolve(self, reference: str) -> str:
-        """A reference relative to the corpus's root; `@/file` lies beside the manifest, where `mer prepare` puts its own."""
+        """A reference relative to the corpus's root; `@/file` lies beside the manifest, where `mer prepare` puts its own.
+
+        So may the table of a folder of pictures, `FOLDER#times=@/file`; `mer.media.pictures` takes it relative to the folder.
+        """
+        folder, mark, table = reference.partition(f"{TIMES}{BESIDE}")
+        if mark:
+            folder = self.resolve(folder)
+            beside = os.path.relpath(self.path.parent.resolve() / table, self.corpus.root / folder)
+            return f"{folder}{TIMES}{Path(beside).as_posix()}"
         if not reference.startswith(BESIDE):
             return reference
         return f"{self._beside}/{reference.removeprefix(BESIDE)}"

@@ -20,6 +20,7 @@ CORPORA: dict[str, str] = {
     "imigue": "micro-gestures and match outcomes in interviews: picture, skeletons",
     "emer": "1,303 clips of 121 people watching films: face, eye movement, gaze; what they felt and what they showed",
     "ravdess": "24 actors, 8 emotions: sound and picture",
+    "ravdess_posteriors": "what published networks said of RAVDESS, fold by fold: for late fusion",
     "utd_mhad": "27 actions of 8 people: Kinect skeletons",
     "crema_d": "91 actors, 6 emotions: sound and picture",
     "emodb": "10 actors, 7 emotions: German speech",
@@ -28,6 +29,7 @@ CORPORA: dict[str, str] = {
     "meld": "dialogues, 7 emotions: words, sound, picture",
     "folder": "your own clips, in folders or in a table",
 }
+_STATUS = "Exit status: 0; 1 where recordings were left out (--skip-errors); 2 where nothing was written."
 
 
 def main(argv: list[str]) -> int:
@@ -35,8 +37,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "mer prepare",
         description="Write manifest.csv and corpus.yaml for a corpus, or with --synthetic a small twin of its download.",
-        epilog="corpora: " + "; ".join(f"{name} ({what})" for name, what in CORPORA.items()),
+        epilog="\n".join(["corpora:", *(f"  {name:<10} {what}" for name, what in CORPORA.items()), "", _STATUS]),
         add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-h", "--help", action="store_true", help="this page; with a corpus, its own options, too")
     parser.add_argument("corpus", choices=[*CORPORA, "synthetic"], nargs="?", help="which corpus", metavar="CORPUS")
@@ -48,12 +51,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of what is made up")
     corpus = parser.parse_known_args(argv)[0].corpus
     reader = importlib.import_module(f"mer.datasets.corpora.{corpus}") if corpus in CORPORA else None
+    if reader is not None:
+        parser.epilog = f"{(reader.__doc__ or '').strip()}\n\n{_STATUS}"
     if hasattr(reader, "options"):
         reader.options(parser.add_argument_group(corpus))  # type: ignore[union-attr]
     options = parser.parse_args(argv)
     if options.help:
         parser.print_help()
         return 0
+    if options.seed < 0:
+        raise UserError(f"--seed {options.seed}", "Give 0 or more")
     if corpus is None or options.out is None:
         parser.error("CORPUS and --out are needed")
     if corpus == "synthetic":
@@ -73,7 +80,9 @@ def main(argv: list[str]) -> int:
     request.folder()
     prepared: Prepared = reader.read(request)  # type: ignore[union-attr]
     prepared.write(options.out)
-    print(f"{options.out / 'manifest.csv'}: {len(prepared.rows)} clips")
+    for name, part in {"": prepared, **prepared.parts}.items():
+        if part.rows:
+            print(f"{options.out / name / 'manifest.csv'}: {len(part.rows)} clips")
     for note in prepared.notes:
         print(f"  {note}")
     if prepared.left_out:

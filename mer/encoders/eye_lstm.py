@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,8 +39,8 @@ class EyeLSTM(Encoder):
 
     After the public code of EMERT (Liu et al., IEEE Transactions on Multimedia, accepted 2025; arXiv 2512.16485). Its
     dropout of 0.5 on the tokens belongs to the fusion. It takes one random sample of each of 32 equal parts of a clip, also
-    when it is tested, and other ones for gaze than for eyes; here `steps` takes the middle of each part, and a random
-    one in training only.
+    when it is tested, and other ones for gaze than for eyes; here `steps` takes the middle of each part, and in training a
+    random one, which is the same for all encoders of a model.
 
     A column that was not seen for a while is filled linearly, as in EMER's tables; before the first and after the last
     sight it is held, and 0 where it was never seen.
@@ -88,6 +89,7 @@ class EyeLSTM(Encoder):
             self.spec, width = self.columns.spec, len(self.columns.names)
         self.stream, self.dim, self.steps, self.standardise = stream, hidden, steps, standardise
         self.output_rate = None if steps else rate
+        self._draws = 0  # so far
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.network: nn.LSTM = nn.LSTM(width, hidden, layers, batch_first=True)
@@ -131,7 +133,7 @@ class EyeLSTM(Encoder):
         edges = step * (count // each) + torch.minimum(step, count % each)
         first, last = edges[:, :-1], edges[:, 1:] - 1
         if self.training:
-            draw = torch.rand(first.shape, device=mask.device)
+            draw = self._places(len(mask), steps)[:, :size].to(mask.device)
             chosen = first + (draw * (last - first + 1)).long().clamp(max=last - first)
         else:
             chosen = (first + last) // 2
@@ -141,3 +143,13 @@ class EyeLSTM(Encoder):
         begin, end = spans[..., 0].gather(1, first), spans[..., 1].gather(1, last)
         x = x.gather(1, chosen[..., None].expand(*chosen.shape, x.shape[2]))
         return x * kept[..., None], kept, torch.stack([begin, end], 2)
+
+    def _places(self, clips: int, steps: int) -> Tensor:
+        """(clips, steps) from 0 to 1: where in its part a step lies.
+
+        Not from torch's own generator, which whoever draws first moves on: of two encoders that were trained together each
+        draws the same, so that eye and gaze show the same moments.
+        """
+        random = np.random.default_rng([torch.initial_seed(), self._draws])
+        self._draws += 1
+        return torch.from_numpy(random.random((clips, steps), np.float32))

@@ -1,6 +1,7 @@
 """`mer bench media`: how fast videos, caches, faces and features are read here, each beside what it should be held against.
 `mer bench data`: how fast cached features become batches, and how fast a manifest of 100,000 clips is read.
 `mer bench encoders`: what each encoder costs, beside the library that has it.
+`mer bench fusion`: what each fusion costs against tokens and modalities; EMERT beside its formulas.
 `mer bench events`: eye movements as detected here beside human raters.
 """
 
@@ -34,7 +35,7 @@ PARTS: dict[str, Callable[[Path], list[Row]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="mer bench", description=__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="media | data | encoders | events")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="media | data | encoders | fusion | events")
     media = commands.add_parser("media", help="decoding, frame cache, faces, extraction, store")
     media.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="only these parts")
     media.add_argument("--folder", type=Path, help="where test files are kept for the next time (1 GB; else removed)")
@@ -48,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     encoders.add_argument("--repeats", type=int, default=5, help="of each forward pass; the least stands (5)")
     encoders.add_argument("--threads", type=int, help="of torch")
     encoders.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    fusion = commands.add_parser("fusion", help="time against tokens (64 to 4,096) and modalities (2 to 6)")
+    fusion.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only those with this in their names")
+    fusion.add_argument("--repeats", type=int, default=5, help="of each forward pass; the least stands (5)")
     events = commands.add_parser("events", help="agreement of the detectors of eye movements with human raters")
     events.add_argument(
         "file", type=Path, help="recordings that people labelled, .npz; see mer.experiments.bench_events"
@@ -63,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mer.experiments import bench_encoders
 
         for line in bench_encoders.report(given.only, given.repeats, given.threads, given.json):
+            print(line, flush=True)
+        return 0
+    if given.what == "fusion":
+        if given.repeats < 1:
+            raise UserError(f"--repeats {given.repeats}", "Use at least 1")
+        from mer.experiments import bench_fusion
+
+        for line in bench_fusion.report(given.only, given.repeats):
             print(line, flush=True)
         return 0
     with tempfile.TemporaryDirectory() as scratch:

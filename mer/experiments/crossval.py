@@ -36,11 +36,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--config", action="append", required=True, help="YAML as for mer fit; may be given several times"
     )
-    parser.add_argument("--data.manifest", dest="manifest", help="manifest.csv with a fold column (default: the config's)")
+    parser.add_argument(
+        "--data.manifest", dest="manifest", help="manifest.csv with a fold column (default: the config's)"
+    )
     parser.add_argument("--folds", nargs="+", default=None, help="folds to run (default: all that occur)")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     options, overrides = parser.parse_known_args(argv)
-    options.manifest = options.manifest or _manifest_of(options.config)
+    options.manifest = options.manifest or manifest_of(options.config)
     manifest = Manifest.read(options.manifest)
     folds = options.folds or manifest.folds
     unknown = [fold for fold in folds if fold not in manifest.folds]
@@ -75,7 +77,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _manifest_of(configs: Sequence[str]) -> str:
+def manifest_of(configs: Sequence[str]) -> str:
     """The manifest that the last of the configs names which names one."""
     for path in reversed(configs):
         try:

@@ -108,7 +108,7 @@ class Recording:
             elif f"{modality}{FACES}" in found_elsewhere - set(inputs) and _beside_a_manifest(spec):
                 self.absent[modality] = f"say where its faces are with --input {modality}{FACES}=FILE"
             elif modality in inputs:
-                self._inside[modality] = str(Path(inputs[modality]).resolve())
+                self._inside[modality] = str(Path(inputs[modality]).absolute())
             elif info.has_audio if spec.kind == "audio" else info.has_video and spec.kind in SEEN:
                 self._inside[modality] = str(media.resolve())
             else:

@@ -385,8 +385,6 @@ def of_rows(path: Path, rows: Iterable[Sequence[str]], clock: Clock | None = Non
 
 
 def _checked(path: Path, recording: Recording) -> Recording:
-    if not len(recording.times):
-        raise UserError(f"{path}: no samples", "Export it again")
     back = np.flatnonzero(np.diff(recording.times) < 0)
     if len(back) or not np.isfinite(recording.times).all():
         at = int(back[0]) + 1 if len(back) else int(np.argmin(np.isfinite(recording.times)))
@@ -444,7 +442,7 @@ def _table(path: Path, clock: Clock) -> Recording:
 def _headed(path: Path, headings: Sequence[str], rows: Iterator[tuple[int, list[str]]], clock: Clock) -> Recording:
     """Rows with their line numbers under headings; of the mouse and the events that Tobii mixes in, none."""
     names = _named(headings)
-    if len(names) < 2:
+    if len(names) < 2 or all(re.fullmatch(r"[-+\d.,eE]*", heading.strip()) for heading in headings):
         raise UserError(f"{path}: no table with headings", "The first line names the columns, divided by , ; or tab")
     kept, lines = [], []
     for line, row in rows:
@@ -466,6 +464,8 @@ def _headed(path: Path, headings: Sequence[str], rows: Iterator[tuple[int, list[
 def _times(recording: Recording, units: dict[str, str], clock: Clock) -> np.ndarray:
     """(N,) seconds."""
     path, count = recording.path, len(recording.lines)
+    if not count:
+        raise UserError(f"{path}: no samples", "Export it again")
     if clock.rate is not None:
         return np.arange(count) / clock.rate
     name = next((n for n in _CLOCKS if n in recording.cells), None)

@@ -2,6 +2,10 @@
 
     faces/00001#25      the smallest number in the folder is shown at 0 s
     faces/00001#25@1    number 1 is shown at 0 s, whether or not it is there
+    faces/00001#times=../00001.csv    a table beside it says when each number is shown: pictures of a video of variable rate
+
+The table has the columns `number` and `time`, in seconds, rising; its path is relative to the folder (in a manifest, `@/` is
+the folder of the manifest). A picture is shown until the time of the next number.
 
 The number is the last run of digits in a name (`frame-9.jpg` comes before `frame-10.jpg`). A number that is missing is a
 moment without a picture: in steps of a fixed rate nothing is taken there. Names that begin with a dot are not looked at.
@@ -11,9 +15,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,16 @@ import av
 import numpy as np
 
 from mer.errors import UserError
+from mer.files import write_text
 from mer.media.frame import Frame
 from mer.media.pulse import pulse
+from mer.media.table import records
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-_REFERENCE = re.compile(r"^(?P<name>.*[^#])#(?P<rate>\d+(?:\.\d+)?)(?:@(?P<first>\d+))?$", re.DOTALL)
+TIMES = "#times="  # parts a folder from its table of times
+_RATE = re.compile(r"^(?P<folder>.*[^#/])#(?P<rate>\d{1,6}(?:\.\d{1,9})?)(?:@(?P<first>\d{1,18}))?$", re.DOTALL)
+_TIMES = re.compile(rf"^(?P<folder>.*[^#/]){TIMES}(?P<table>.+)$", re.DOTALL)
+NEAR = 1e-6  # seconds; a moment so little before a picture is that of the picture
 _NUMBER = re.compile(r"(\d+)\D*$")
 _CODECS = {b"\xff\xd8": "mjpeg", b"\x89P": "png"}  # by content: some tools write PNG into files named .jpg
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"  # of JPEG: begin of the picture's data, and its end
@@ -40,25 +48,25 @@ class PictureFolder:
         path: the reference, for messages.
         folder: where they lie.
         names: file names in order of their numbers.
-        moments: (F,) int64, rising: the number in the name less that of 0 s.
-        rate: moments per second.
+        index: (F,) int64, rising: how many moments lie before each.
+        times, until: (F,) float64 seconds, rising: when each is shown. In between may be time without a picture.
+        rate: moments per second, on average.
+        table: file of times; None where the rate says them.
     """
 
     path: Path
     folder: Path
     names: tuple[str, ...]
-    moments: np.ndarray
-    rate: Fraction
-
-    @property
-    def times(self) -> np.ndarray:
-        """(F,) float64 seconds."""
-        return self.moments / float(self.rate)
+    index: np.ndarray
+    times: np.ndarray
+    until: np.ndarray
+    rate: float
+    table: Path | None = None
 
     @property
     def length(self) -> float:
         """Seconds from 0 to the end of the last picture."""
-        return self._second(int(self.moments[-1]) + 1)
+        return float(self.until[-1])
 
     def frames(self, start: float = 0.0, end: float | None = None) -> Iterator[Frame]:
         """As `mer.media.video.frames`: every picture that is shown at some moment of [start, end).
@@ -67,9 +75,8 @@ class PictureFolder:
             UserError: a picture cannot be read.
         """
         limit = float("inf") if end is None else end
-        for place, moment in enumerate(self.moments.tolist()):
-            if self._second(moment + 1) > start and self._second(moment) < limit:
-                yield self._frame(place)
+        for place in np.flatnonzero((self.until > start) & (self.times < limit)).tolist():
+            yield self._frame(place)
 
     def frames_at(self, moments: Sequence[float]) -> Iterator[Frame]:
         """As `mer.media.video.frames_at`, but where no picture is shown, nothing is given: not even before the first.
@@ -77,63 +84,130 @@ class PictureFolder:
         Raises:
             UserError: a picture cannot be read.
         """
-        wanted = np.floor(np.asarray(moments) * float(self.rate) + 1e-6).astype(np.int64)
-        for place in np.flatnonzero(np.isin(self.moments, wanted)).tolist():
-            yield self._frame(place)
+        wanted = np.asarray(moments, np.float64) + NEAR
+        place = np.searchsorted(self.times, wanted, side="right") - 1
+        shown = (place >= 0) & (wanted < self.until[place])
+        for one in np.unique(place[shown]).tolist():
+            yield self._frame(one)
 
     def state(self) -> tuple[int, int]:
-        """Sum of the pictures' sizes in bytes, and the latest of their times of change in nanoseconds."""
-        about = [os.stat(self.folder / name) for name in self.names]
+        """Sum of the files' sizes in bytes, and the latest of their times of change in nanoseconds."""
+        about = [os.stat(file) for file in self._files()]
         return sum(a.st_size for a in about), max(a.st_mtime_ns for a in about)
 
     def content(self) -> bytes:
         """Names and sizes of the pictures, which stand for what is in them: some hundred times cheaper than to read them."""
-        return b"".join(
-            f"{name}\0{os.stat(self.folder / name).st_size}\0".encode(errors="surrogateescape") for name in self.names
+        sizes = b"".join(
+            f"{file.name}\0{os.stat(file).st_size}\0".encode(errors="surrogateescape") for file in self._files()
         )
+        return sizes if self.table is None else sizes + self.table.read_bytes()
 
-    def _second(self, moment: int) -> float:
-        return float(moment / self.rate)
+    def _files(self) -> list[Path]:
+        return [self.folder / name for name in self.names] + ([] if self.table is None else [self.table])
 
     def _frame(self, place: int) -> Frame:
-        moment = int(self.moments[place])
-        gone = int(self.moments[place - 1]) + 1 if place else 0
+        gone = float(self.until[place - 1]) if place else 0.0
         picture = _picture(self.folder / self.names[place])
-        return Frame(picture, moment, self._second(moment), self._second(moment + 1), self._second(gone))
+        return Frame(picture, int(self.index[place]), float(self.times[place]), float(self.until[place]), gone)
 
 
 def plain(path: Path) -> Path:
-    """A media file as it is, and of `FOLDER#25@1` the folder."""
-    match = _REFERENCE.match(path.name)
-    return path.with_name(match["name"]) if match else path
+    """A media file as it is, and of `FOLDER#25@1` or `FOLDER#times=FILE` the folder."""
+    match = _match(path)
+    return Path(match["folder"]) if match else path
 
 
 def picture_folder(path: Path) -> PictureFolder | None:
-    """The pictures that a path like `FOLDER#25` stands for; None of any other path.
+    """The pictures that a path like `FOLDER#25` or `FOLDER#times=FILE` stands for; None of any other path.
 
     Raises:
         UserError: the folder is missing or has no pictures, their names have no number or the same, a number lies before
-            that of 0 s, or the rate is 0.
+            that of 0 s, the rate is 0, or the table of times is missing, is none, or lacks a number.
     """
-    match = _REFERENCE.match(path.name)
-    if match is None or path.is_file():  # a file may be called anything
+    match = _match(path)
+    if match is None or os.path.isfile(path):  # a file may be called anything
         return None
-    rate, folder = Fraction(match["rate"]), path.with_name(match["name"])
-    if not rate:
+    folder, rate = Path(match["folder"]), float(match["rate"]) if match.re is _RATE else None
+    if rate == 0:
         raise UserError(f"{path}: 0 pictures per second", "Write FOLDER#25 for 25 pictures per second")
     try:
-        changed = folder.stat().st_mtime_ns
-        names, numbers = _listed(folder, changed)
+        names, numbers = _listed(folder, folder.stat().st_mtime_ns)
     except OSError as error:
         missing = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror
         raise UserError(f"{folder}: {missing} (of pictures)", "Check the path, or 'root' in corpus.yaml") from None
+    if rate is None:
+        return _timed(path, folder, names, numbers, match["table"])
     first = int(numbers[0]) if match["first"] is None else int(match["first"])
     if numbers[0] < first:
         raise UserError(
             f"{folder / names[0]}: its number lies before {first}, which is that of 0 s",
             f"Write FOLDER#{match['rate']}@{numbers[0]}, or remove the picture",
         )
-    return PictureFolder(path, folder, names, numbers - first, rate)
+    index = numbers - first
+    return PictureFolder(path, folder, names, index, index / rate, (index + 1) / rate, rate)
+
+
+def write_times(file: Path, numbers: Iterable[int], times: Iterable[float]) -> None:
+    """Write a table of times.
+
+    Args:
+        file: CSV.
+        numbers: of pictures, whether or not they are there.
+        times: seconds, rising.
+    """
+    rows = (f"{number},{time:.6f}\n" for number, time in zip(numbers, times, strict=True))
+    write_text(file, "number,time\n" + "".join(rows))
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    text = str(path)
+    return _TIMES.match(text) or _RATE.match(text)
+
+
+def _timed(path: Path, folder: Path, names: tuple[str, ...], numbers: np.ndarray, table: str) -> PictureFolder:
+    """Pictures with the times that a table gives them."""
+    # By name, not by way of links: the manifest's relative path was made so.
+    file = Path(os.path.normpath(folder / table))
+    try:
+        known, times = _table(file, file.stat().st_mtime_ns)
+    except OSError as error:
+        missing = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise UserError(f"{file}: {missing} (times of the pictures of {folder})", "Prepare the corpus again") from None
+    index = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
+    if (known[index] != numbers).any():
+        lost = int(np.flatnonzero(known[index] != numbers)[0])
+        raise UserError(
+            f"{file}: no time of number {numbers[lost]}, which {folder / names[lost]} has",
+            "Add it, or remove the picture",
+        )
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.04
+    ends = np.append(times[1:], times[-1] + step)
+    rate = len(times) / float(ends[-1] - times[0])
+    return PictureFolder(path, folder, names, index, times[index], ends[index], rate, file)
+
+
+@lru_cache(maxsize=256)
+def _table(file: Path, changed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (N,) int64 and their times (N,) float64 in seconds, both rising.
+
+    Raises:
+        UserError: the table cannot be read, or they do not rise.
+    """
+    numbers, times = [-1], [-1e-9]
+    for count, row in records(file):
+        try:
+            number, time = int(row["number"]), float(row["time"])
+        except (KeyError, ValueError):
+            number, time = -1, float("nan")
+        if not (numbers[-1] < number < 2**63 and times[-1] < time < float("inf")):
+            raise UserError(
+                f"{file}, row {count}: no 'number' and 'time' that rise", "Write number,time per line, in seconds"
+            )
+        numbers.append(number)
+        times.append(time)
+    if len(numbers) == 1:
+        raise UserError(f"{file}: no times in it", "Write number,time per line, in seconds")
+    return np.array(numbers[1:], np.int64), np.array(times[1:], np.float64)
 
 
 @lru_cache(maxsize=256)

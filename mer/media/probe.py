@@ -110,7 +110,7 @@ def probe(path: Path) -> MediaInfo:
         UserError: the file is missing, empty or not media.
     """
     if (folder := picture_folder(path)) is not None:
-        return MediaInfo(path, folder.length, True, False, float(folder.rate))
+        return MediaInfo(path, folder.length, True, False, folder.rate)
     with opened(path) as container:
         video = pictures(container)
         duration = container.duration / av.time_base if container.duration else 0.0

@@ -193,16 +193,15 @@ def _frames(path: Path, samplings: list[Sampling], start: float, end: float | No
 def _sampling(path: Path, spec: InputSpec, start: float, end: float | None, seed: Draw) -> Sampling:
     if spec.segments is None:
         return EveryFrame(start, end) if spec.rate is None else Ticks(spec.rate, start, end)
-    every = video.presentation_times(path)
-    period = float(np.median(np.diff(every))) if len(every) > 1 else 0.04
     if (folder := picture_folder(path)) is not None:
-        period = float(1 / folder.rate)
-    ends = np.append(every[1:], every[-1:] + period)
-    if folder is not None:  # where numbers are missing, nothing is shown
-        ends = np.minimum(ends, every + period)
+        every, ends = folder.times, folder.until
+    else:
+        every = video.presentation_times(path)
+        period = float(np.median(np.diff(every))) if len(every) > 1 else 0.04
+        ends = np.append(every[1:], every[-1:] + period)
     times = every[(ends > start + 1e-6) & (every < (np.inf if end is None else end))]
     if not times.size:
         raise NothingThereError(f"{path}: no frame from {start:g} s on", "Check 'start' and 'end'")
-    until = float(every[-1]) + period
+    until = float(ends[-1])
     limit = until if end is None else min(end, until)
     return Segments(times, limit, spec.segments, spec.duration, spec.stride, drawn(seed), start)

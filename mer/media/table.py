@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from mer.errors import UserError
 
 # Of an .xlsx, unpacked. A sheet of 137 joints over an interview of twenty minutes has 120 MB; a bomb has gigabytes.
 MOST_BYTES = 2**31
-_ENCODINGS = ("utf-8-sig", "gb18030", "latin-1")
 _DELIMITERS = "\t;,"
+_HIGH = re.compile(rb"[\x80-\xff]+")
 
 
 def rows(path: Path) -> Iterator[list[str]]:
@@ -46,7 +48,10 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     Raises:
         UserError: as `rows`; a name stands twice, or a row is longer than the header.
     """
-    numbered = enumerate(rows(path), start=1)
+    every = enumerate(values(path, blank=True), start=1)
+    numbered = (
+        (number, [_text(cell) for cell in row]) for number, row in every if any(c not in (None, "") for c in row)
+    )
     _, header = next(numbered, (0, []))
     names = [name.strip() for name in header]
     if repeated := [n for n in names if n and names.count(n) > 1]:
@@ -59,7 +64,7 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, in the encoding of Chinese Windows, or else byte by byte.
+    """A text file in UTF-8, or in that of Chinese or of Western Windows.
 
     Raises:
         UserError: it cannot be opened, or holds a NUL, as no text does.
@@ -72,20 +77,29 @@ def read_text(path: Path) -> str:
         return raw.decode("utf-16", errors="replace")
     if b"\0" in raw:
         raise UserError(f"{path}: not a text file", "Save it as text in UTF-8")
-    for encoding in _ENCODINGS:
-        try:
+    for encoding in ("utf-8-sig", "cp1252" if _western(raw) else "gb18030"):
+        with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise AssertionError("latin-1 reads everything")
+    return raw.decode("latin-1")
+
+
+def _western(raw: bytes) -> bool:
+    r"""Whether letters beyond ASCII stand alone (`J\xfcrgen`); in Chinese they come in pairs, but for rare characters."""
+    odd = [len(run[0]) % 2 for run in _HIGH.finditer(raw)]
+    return 2 * sum(odd) >= len(odd)
 
 
 def _delimited(path: Path, blank: bool) -> Iterator[Sequence[str]]:
     text = read_text(path)
-    first = text.lstrip("\n\r").partition("\n")[0]
+    first = text.lstrip("\n\r").partition("\n")[0].rstrip("\r")
     delimiter = max(_DELIMITERS, key=first.count)
+    told = re.fullmatch(r"sep=(.)", first, re.IGNORECASE)  # a line for Excel
+    if told:
+        delimiter = told[1]
+        text = text.replace(first, "", 1)
     try:
-        yield from (row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if blank or any(row))
+        # Not `splitlines`, which takes characters within cells for the end of a line.
+        yield from (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if blank or any(row))
     except csv.Error as error:
         raise UserError(f"{path}: not a readable table ({error})", "Save it as comma-separated UTF-8") from None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 from tiny import mer, one_line
 
-from mer.datasets.corpora.reading import Prepared, Request, files_below
+from mer.datasets.corpora.reading import Prepared, Request, files_below, paths_below
 from mer.datasets.manifest import Corpus, Manifest
 from mer.datasets.prepare import CORPORA
 from mer.datasets.protocol import split_clips
@@ -56,7 +57,12 @@ def test_an_empty_corpus_is_refused_before_anything_is_written(tmp_path: Path) -
 
 
 def test_folds_leave_the_official_test_split_closed(tmp_path: Path) -> None:
-    rows = [row("a", fold=0, split="train"), row("b", fold=1, split="train"), row("c", split="test"), row("d", split="val")]
+    rows = [
+        row("a", fold=0, split="train"),
+        row("b", fold=1, split="train"),
+        row("c", split="test"),
+        row("d", split="val"),
+    ]
     prepared(tmp_path, rows).write(tmp_path / "out")
     split = split_clips(Manifest.read(tmp_path / "out" / "manifest.csv"), "0", 0.0, 0)
     assert [c.clip_id for c in split.test] == ["a"]
@@ -82,7 +88,9 @@ def test_files_are_listed_once_and_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_every_corpus_has_reader_twin_and_help(corpus: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert mer("prepare", corpus, "--help") == 0
-    assert corpus in capsys.readouterr().out
+    page = capsys.readouterr().out
+    reader = importlib.import_module(f"mer.datasets.corpora.{corpus}")
+    assert (reader.__doc__ or "?").strip() in page and "Exit status" in page
     assert mer("prepare", corpus, "--out", tmp_path / "out") == 2
     assert "--synthetic" in one_line(capsys.readouterr().err)
     assert mer("prepare", corpus, "--root", tmp_path / "none", "--out", tmp_path / "out") == 2
@@ -91,6 +99,25 @@ def test_every_corpus_has_reader_twin_and_help(corpus: str, capsys: pytest.Captu
     assert mer("prepare", corpus, "--root", tmp_path / "empty", "--out", tmp_path / "out") == 2
     one_line(capsys.readouterr().err)
     assert not (tmp_path / "out" / "manifest.csv").exists()
+
+
+def test_hidden_folders_are_not_listed(tmp_path: Path) -> None:
+    for name in (".git/lfs/1.wav", "a/.cache/2.wav", "a/3.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(paths_below(tmp_path)) == ["a/3.wav"]
+
+
+def test_what_was_left_out_is_said_where_nothing_is_left(tmp_path: Path) -> None:
+    made = prepared(tmp_path, [])
+    made.left_out.update({"x": "x.mp4: the file is empty. Copy it again."})
+    with pytest.raises(UserError, match=r"recording\(s\) were left out, among them x: x.mp4: the file is empty"):
+        made.write(tmp_path / "out")
+
+
+def test_a_seed_is_not_negative(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mer("prepare", "folder", "--synthetic", 1, "--seed", -1, "--out", tmp_path / "t") == 2
+    assert "--seed -1. Give 0 or more" in one_line(capsys.readouterr().err)
 
 
 def test_a_twin_is_not_written_over_something(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,5 +130,5 @@ def test_a_twin_is_not_written_over_something(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_root_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="file: a file, not a folder"):
         Request(tmp_path / "file", tmp_path).folder()

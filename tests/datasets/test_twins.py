@@ -132,5 +132,6 @@ def test_from_download_to_prediction(
 
 
 def test_every_config_has_its_way() -> None:
-    shipped_ones = {str(p.relative_to(shipped("configs"))) for p in shipped("configs").glob("*/*.yaml")}
+    configs = [p.relative_to(shipped("configs")) for p in shipped("configs").glob("*/*.yaml")]
+    shipped_ones = {str(p) for p in configs if p.parts[0] != "compare"}
     assert {way.config for way in WAYS} == shipped_ones

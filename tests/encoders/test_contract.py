@@ -47,6 +47,10 @@ ENCODERS: dict[str, tuple[Callable[[], Encoder], Callable[[], Encoder]]] = {
     "features": (lambda: FeatureEncoder(5, 10.0, 16, 24, layers=2), lambda: FeatureEncoder(5, 10.0, 16, 24)),
     "vectors": (lambda: FeatureEncoder(5, dim=16, noise=0.1), lambda: FeatureEncoder(5, dim=16)),
     "frames": (lambda: FrameCNN(16, size=24, channels=(6, 8)), lambda: FrameCNN(16, size=24, channels=(6, 8))),
+    "frames, counted": (
+        lambda: FrameCNN(16, size=24, channels=(6, 8), segments=8),
+        lambda: FrameCNN(16, size=24, channels=(6, 8), segments=8),
+    ),
     "mel": (lambda: MelNet(16, channels=(6, 8, 8, 10)), lambda: MelNet(16, channels=(6, 8, 8, 10), layers=0)),
     "text": (lambda: letters.tiny("word"), lambda: letters.tiny("word", layers=0)),
     "text, segments": (lambda: letters.tiny("segment"), lambda: letters.tiny("segment", layers=0)),

@@ -114,6 +114,27 @@ def test_in_training_a_step_is_any_sample_of_its_part() -> None:
         assert set(drawn[:, part].tolist()) == set(map(float, range(5 * part, 5 * part + 5)))
 
 
+def test_eye_and_gaze_draw_the_same_samples_in_every_step_of_a_training() -> None:
+    torch.manual_seed(3)
+    eye, gaze = EyeLSTM(None, 3, steps=4, hidden=4, layers=1), EyeLSTM(None, 1, steps=4, hidden=8, layers=2)
+    moments = torch.arange(20.0)[None, :, None].expand(3, 20, 1)
+    seen = []
+    for _ in range(20):
+        batch = rows(moments.expand(3, 20, 3)), rows(moments)
+        both = [
+            e.train()._parts(b.values, b.mask, b.spans, 4)[0][..., 0] for e, b in zip((eye, gaze), batch, strict=True)
+        ]
+        torch.rand(5)  # what else draws, say dropout, is in nobody's way
+        torch.testing.assert_close(both[0], both[1], rtol=0, atol=0)
+        seen.append(both[0])
+    drawn = torch.stack(seen)
+    assert len(torch.unique(drawn.flatten(1), dim=0)) == 20, "every step draws anew"
+    assert (drawn[:, 0] != drawn[:, 1]).any(), "every clip draws for itself"
+    torch.manual_seed(4)
+    other = EyeLSTM(None, 1, steps=4, hidden=4, layers=1).train()
+    assert (other._parts(*((b := rows(moments)).values, b.mask, b.spans), 4)[0][..., 0] != seen[0]).any()
+
+
 @torch.no_grad()
 def test_what_was_lost_is_a_line_between_what_was_seen() -> None:
     torch.manual_seed(0)

@@ -186,7 +186,9 @@ def test_columns_under_their_own_headings(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", "no table with headings"),
+        ("0,960,540\n0.01,961,541\n", "no table with headings"),
         ("t_s,x,y\n", "no samples"),
+        ("timestamp,x,y\n", "no samples"),
         ("t_s,x,y\n0,1\n", "line 2: 2 cells under 3 headings"),
         ("t_s,x,y\n0,one,1\n", "line 2: 'one' in column 'gaze_x'"),
         ("t_s,x,y\n0.1,1,1\n2022,2,\n0,1,1\n", "line 4: the clock"),

@@ -14,12 +14,13 @@ from tiny import config, mer, one_line
 from mer.analysis.look import look
 from mer.datasets import store_key
 from mer.datasets.frame_cache import FrameCache
+from mer.datasets.manifest import Manifest
 from mer.errors import UserError
 from mer.media import video
 from mer.media.detectors.precomputed import file_of
 from mer.media.folder import result_names
 from mer.media.guard import PATIENCE, Child, examined, guarded
-from mer.media.pictures import plain
+from mer.media.pictures import plain, write_times
 from mer.media.prepare import prepare
 from mer.media.probe import length, probe
 from mer.spec import Face, InputSpec
@@ -149,6 +150,74 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for frame in video.frames(root / "clip.mp4"):
         cv2.imwrite(str(root / "clip" / f"{frame.index + 1}.png"), frame.rgb()[..., ::-1])
     return root
+
+
+class TestTable:
+    """Pictures with a table of their times: those of a video of variable rate."""
+
+    def timed(self, path: Path, numbers: list[int], times: list[float]) -> str:
+        write_times(path / "t" / "a.csv", range(len(times)), times)
+        folder(path / "a", numbers)
+        return "a#times=../t/a.csv"
+
+    def test_each_number_is_shown_at_its_time_until_the_next(self, tmp_path: Path) -> None:
+        name = self.timed(tmp_path, [0, 1, 3], [0.1, 0.2, 0.6, 0.7, 1.5])
+        assert shown(tmp_path / name) == [(0.1, 0.2, 0), (0.2, 0.6, 1), (0.7, 1.5, 3)]
+        assert video.presentation_times(tmp_path / name).tolist() == [0.1, 0.2, 0.7]
+        found = [f.index for f in video.frames_at(tmp_path / name, [0.0, 0.1, 0.59, 0.65, 1.4, 1.6])]
+        assert found == [0, 1, 3]
+        for nothing in (0.05, 0.65, 1.6):  # before, in the gap, behind
+            assert list(video.frames_at(tmp_path / name, [nothing])) == []
+        assert length(tmp_path / name) == probe(tmp_path / name).duration == 1.5
+        assert [n for _, _, n in shown(tmp_path / name, 0.3, 0.7)] == [1]
+
+    def test_ticks_and_segments_have_these_times(self, tmp_path: Path) -> None:
+        name = self.timed(tmp_path, [0, 1, 3], [0.0, 0.1, 0.6, 0.7, 1.0])
+        ticks = prepare(tmp_path, name, InputSpec("video", rate=5, size=(8, 8)))
+        assert numbers(ticks.values[0].numpy()) == [1, 1, 1, 3, 3]  # middles 0.1, 0.3, ... 0.9
+        few = prepare(tmp_path, name, InputSpec("video", segments=3, size=(8, 8)))
+        assert (float(few.spans[0, 0, 0]), float(few.spans[0, -1, 1])) == (0.0, 1.0)
+
+    def test_caches_know_when_the_table_changes(self, tmp_path: Path) -> None:
+        name = self.timed(tmp_path, [0, 1], [0.0, 0.1])
+        then, kept = store_key.sources(tmp_path, name, DENSE), FrameCache(tmp_path / "cache", DENSE)
+        got = prepare(tmp_path, name, DENSE)
+        kept.put(tmp_path / name, 0.0, None, got.values[0], got.spans[0])
+        assert kept.get(tmp_path / name, 0.0, None) is not None and store_key.stale(tmp_path, then) is None
+        write_times(tmp_path / "t" / "a.csv", range(2), [0.0, 0.2])
+        os.utime(tmp_path / "t" / "a.csv", ns=(5, 2**62))
+        assert kept.get(tmp_path / name, 0.0, None) is None and store_key.stale(tmp_path, then) == name
+
+    def test_a_manifest_names_a_table_beside_it(self, tmp_path: Path) -> None:
+        root, out = tmp_path / "root", tmp_path / "there" / "out"
+        folder(root / "deep" / "a", [0, 1])
+        write_times(out / "t.csv", range(2), [0.0, 0.5])
+        (out / "corpus.yaml").write_text(f"name: x\nroot: {root}\ntasks: {{}}\n")
+        (out / "manifest.csv").write_text("clip_id,faces\n1,deep/a#times=@/t.csv\n")
+        manifest = Manifest.read(out / "manifest.csv")
+        reference = manifest.reference(manifest.clips[0], "faces")
+        assert reference == "deep/a#times=../../../there/out/t.csv"
+        assert video.presentation_times(root / reference).tolist() == [0.0, 0.5]
+        found = guarded(root, {"faces": reference}, {"faces": DENSE})
+        assert not isinstance(found["faces"], UserError)
+
+    @pytest.mark.parametrize(
+        "text", ["", "number,time\n", "a,b\n1,2\n", "number,time\n0,0\n1,0\n", "number,time\n1,0\n0,1\n",
+                 "number,time\n0,-1\n", "number,time\n0,nan\n", "number,time\n0,1,2\n", "\0"],
+    )  # fmt: skip
+    def test_a_table_that_is_none_is_one_line(self, tmp_path: Path, text: str) -> None:
+        folder(tmp_path / "a", [0, 1])
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(UserError, match=r"t\.csv") as caught:
+            prepare(tmp_path, "a#times=../t.csv", DENSE)
+        assert "\n" not in str(caught.value)
+
+    def test_a_picture_without_time_and_a_table_that_is_missing(self, tmp_path: Path) -> None:
+        name = self.timed(tmp_path, [0, 1, 7], [0.0, 0.1])
+        with pytest.raises(UserError, match=r"a\.csv: no time of number 7, which .*frame-7\.jpg has"):
+            prepare(tmp_path, name, DENSE)
+        with pytest.raises(UserError, match=r"gone\.csv: no such file \(times of the pictures of"):
+            prepare(tmp_path, "a#times=../gone.csv", DENSE)
 
 
 class TestLikeAVideo:

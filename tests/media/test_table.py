@@ -25,9 +25,35 @@ def test_text_of_any_encoding_and_delimiter(tmp_path: Path, encoding: str, delim
     assert list(table.rows(written(tmp_path / "a.csv", encoding, delimiter))) == ROWS
 
 
+@pytest.mark.parametrize("text", ["Jürgen", "Käthe;süß", "und so weiter…", "„Größe“ 5 €"])
+def test_german_windows_is_not_taken_for_chinese(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode("cp1252"))
+    assert table.read_text(tmp_path / "a.txt") == text
+
+
+def test_a_line_for_excel_names_the_delimiter_and_is_a_row_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"sep=;\r\na;b\r\n1,5;2\r\n")
+    assert list(table.records(tmp_path / "a.csv")) == [(3, {"a": "1,5", "b": "2"})]
+
+
+def test_only_line_ends_end_a_row(tmp_path: Path) -> None:
+    content = 'a,b\n1,x\u2028y\x0bz\n2,"two\nlines"\n'
+    (tmp_path / "a.csv").write_text(content)
+    assert list(table.rows(tmp_path / "a.csv")) == [["a", "b"], ["1", "x\u2028y\x0bz"], ["2", "two\nlines"]]
+
+
+def test_empty_rows_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\na\n1\n\n\n2\n")
+    assert [number for number, _ in table.records(tmp_path / "a.csv")] == [3, 6]
+    table.write_workbook(tmp_path / "a.xlsx", [["a"], [1], [None], [2]])
+    assert [number for number, _ in table.records(tmp_path / "a.xlsx")] == [2, 4]
+
+
 def test_a_workbook_gives_its_first_sheet(tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
-    table.write_workbook(path, [["ID", "Valence", "Note"], ["3_film_happy", -0.25, "a, b"], [12, 1.0, "厌恶"], [None] * 3])
+    table.write_workbook(
+        path, [["ID", "Valence", "Note"], ["3_film_happy", -0.25, "a, b"], [12, 1.0, "厌恶"], [None] * 3]
+    )
     assert list(table.rows(path)) == ROWS
 
 

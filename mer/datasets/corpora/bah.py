@@ -14,10 +14,10 @@ authors' repositories hold, and those of all 300. A test list by itself, without
 the challenge's private one: its rows have no label. A clip's name is its file's without blanks; `video_id` is the spelling of
 the list, which a challenge's answer repeats.
 
-Times: the label of `frame-<k>.jpg` is at the presentation time of frame k of the video, or at k / fps where the video is not
-there. Pictures of faces have one rate per clip. A picture that is missing is a moment without a face (the authors' baseline
-shows the one before it again); a clip without any has no such modality. The recogniser's times begin anew about every 30 s;
-`transcripts/` holds them on one clock.
+Times: `frame-<k>.jpg` and its label are at the presentation time of frame k of the video (`times/` holds those that no constant
+rate describes), or at k / fps where the video is not there. A picture that is missing is a moment without a face (the authors'
+baseline shows the one before it again); a clip without any has no such modality. The recogniser's times begin anew about
+every 30 s; `transcripts/` holds them on one clock.
 
 The question is a strong prior (of question 4, 95 % are present in training; of question 1, 22 %) and stands in the file's name.
 `question` is a reference to its one-hot vector, for an encoder that is told it, or for the baseline that knows nothing else.
@@ -53,13 +53,13 @@ from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.files import draft_of
 from mer.labels import SPACES, Task
-from mer.media.probe import MediaInfo, probe
+from mer.media.pictures import TIMES, write_times
+from mer.media.probe import probe
 from mer.media.video import presentation_times
 
 SPACE = SPACES["bah2.v1"]
 FRAME_TASK = "ah_frame"
 QUESTION_FILE = "questions.npz"
-UNEVEN = 0.05  # seconds; a video that a constant rate describes worse is named
 
 
 def options(parser: Any) -> None:
@@ -90,19 +90,13 @@ class Found:
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
-    uneven: float = 0.0
 
     def __call__(self, what: str, key: str) -> None:
         self.counts[what] += 1
         self.first.setdefault(what, key)
 
     def notes(self) -> list[str]:
-        told = [f"{what}: {count} (first {self.first[what]})" for what, count in self.counts.items()]
-        if self.uneven:
-            told.append(
-                f"pictures of faces have one rate per clip: in those of a variable one they are up to {self.uneven:.2f} s off"
-            )
-        return told
+        return [f"{what}: {count} (first {self.first[what]})" for what, count in self.counts.items()]
 
 
 def read(request: Request) -> Prepared:
@@ -150,6 +144,7 @@ def _rows(request: Request, videos: list[Video], people: Mapping[str, Participan
     found, left_out, rows = Found(), dict[str, str](), []
     has_films = any(v.film for v in videos)
     has_faces = any(v.faces for v in videos)
+    has_annotations = any(v.annotation is not None for v in videos)
     for video in tqdm(videos, "bah", leave=False):
         try:
             row = _row(request, video, found)
@@ -165,6 +160,8 @@ def _rows(request: Request, videos: list[Video], people: Mapping[str, Participan
             found("listed, but no video", video.name.key)
         if has_faces and not row["faces"]:
             found("no pictures of faces", video.name.key)
+        if has_annotations and video.annotation is None:
+            found("listed, but not annotated", video.name.key)
         if not row["split"]:
             found("in no list, and so in no split", video.name.key)
     corpus = Corpus(
@@ -184,11 +181,10 @@ def _row(request: Request, video: Video, found: Found) -> dict[str, object]:
     root, key, annotation = request.root, video.name.key, video.annotation
     present = video.present()
     info = probe(root / video.film) if video.film else None
-    shown = (
-        presentation_times(root / video.film) if info and info.has_video and request.options.level == "frame" else None
-    )
+    timed = video.faces or request.options.level == "frame"
+    shown = presentation_times(root / video.film) if info and info.has_video and timed else None
     numbers = bah_tree.faces(root, video.faces) if video.faces else []
-    fps = _rate(request, video, info, shown, found)
+    fps = _rate(request, video, shown, found)
     duration = info.duration if info and info.duration else (numbers[-1] + 1) / fps if numbers else None
     row: dict[str, object] = {
         "clip_id": key,
@@ -199,7 +195,7 @@ def _row(request: Request, video: Video, found: Found) -> dict[str, object]:
         "ah": "" if present is None else SPACE.names[present],
         "video": video.film if info and info.has_video else "",
         "audio": video.film if info and info.has_audio else "",
-        "faces": f"{video.faces}#{fps:.6g}@0" if numbers else "",
+        "faces": _faces(request, video, numbers, shown, fps, found) if numbers else "",
         "text": _text(request, video, duration, found),
         "question": "",
         "question_id": video.name.question,
@@ -220,14 +216,22 @@ def _row(request: Request, video: Video, found: Found) -> dict[str, object]:
     return row
 
 
-def _rate(request: Request, video: Video, info: MediaInfo | None, shown: np.ndarray | None, found: Found) -> float:
+def _faces(
+    request: Request, video: Video, numbers: list[int], shown: np.ndarray | None, fps: float, found: Found
+) -> str:
+    """Reference to the pictures of faces, with their rate, or with their times where no rate describes them."""
+    if bah_frames.is_even(shown, fps):
+        return f"{video.faces}#{fps:.6g}@0"
+    found("faces with times of their own, as the video has no constant rate", video.name.key)
+    path, reference = request.beside(f"times/{video.name.key}.csv")
+    every = np.arange(max(len(shown) if shown is not None else 0, numbers[-1] + 1))
+    write_times(path, every, bah_frames.moments(every, shown, fps))
+    return f"{video.faces}{TIMES}{reference}"
+
+
+def _rate(request: Request, video: Video, shown: np.ndarray | None, found: Found) -> float:
     """Frames per second: of the video where it is there, else what is said or usual."""
-    if shown is not None and len(shown):
-        off = bah_frames.unevenness(shown)
-        if off > UNEVEN:
-            found("variable frame rate", video.name.key)
-            found.uneven = max(found.uneven, off)
-    rate = bah_frames.mean_rate(shown) if shown is not None else info.fps if info else None
+    rate = bah_frames.mean_rate(shown) if shown is not None else None
     if rate:
         return rate
     given: float = request.options.fps or bah_frames.FPS

@@ -10,6 +10,7 @@ from mer.datasets.corpora.bah_annotations import FrameLabels
 from mer.files import write_text
 from mer.labels import LabelSpace
 
+EXACT = 1e-3  # seconds; times that a constant rate describes so well need no table
 FPS = 24.0  # of the corpus, where no video tells: 916,618 frames in 10.60 hours
 
 
@@ -27,15 +28,14 @@ def moments(number: np.ndarray, shown: np.ndarray | None, fps: float) -> np.ndar
     return shown[inside] + (number - inside) / fps
 
 
+def is_even(shown: np.ndarray | None, fps: float) -> bool:
+    """Whether frame k is shown at k / fps, within `EXACT`; also where no video tells."""
+    return shown is None or bool(np.abs(shown - np.arange(len(shown)) / fps).max(initial=0) < EXACT)
+
+
 def mean_rate(shown: np.ndarray) -> float | None:
     """Frames per second of presentation times; None where there are fewer than two."""
     return (len(shown) - 1) / float(shown[-1] - shown[0]) if len(shown) > 1 and shown[-1] > shown[0] else None
-
-
-def unevenness(shown: np.ndarray) -> float:
-    """Seconds that a constant rate is off at worst: pictures in a folder have no times of their own."""
-    rate = mean_rate(shown)
-    return 0.0 if rate is None else float(np.abs(shown - shown[0] - np.arange(len(shown)) / rate).max())
 
 
 def write(path: Path, column: str, labels: FrameLabels, times: np.ndarray, space: LabelSpace) -> None:

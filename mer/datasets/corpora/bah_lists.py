@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,17 @@ def of_videos(files: Mapping[str, Path]) -> dict[str, Listed]:
 
 def _lines(path: Path) -> Iterator[tuple[list[str], str]]:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
-        cells = line.split(",", 2)
+        cells = _cells(line)
         if line.strip() and not (number == 1 and [c.strip().lower() for c in cells[:2]] == ["video", "label"]):
             yield cells, f"{path}, line {number}"
+
+
+def _cells(line: str) -> list[str]:
+    """Path, label, and all the rest. The official lists quote nothing; a spreadsheet that saved one does."""
+    if not line.startswith('"'):
+        return line.split(",", 2)
+    path, *rest = next(csv.reader([line]))
+    return [path, *rest[:1], ",".join(rest[1:])]
 
 
 def _listed(split: str, cells: list[str], where: str) -> Listed:

@@ -15,7 +15,7 @@ from mer.errors import UserError
 QUESTIONS = ("neutral", "positive", "negative", "ambivalent", "willing", "resistant", "hesitant")
 
 _NAME = re.compile(
-    r"(?:^|/)(?P<stem>(?P<person>[A-Za-z0-9-]+)_Question_(?P<question>\d+)_[^/]*?)(?:\.mp4)?$", re.IGNORECASE
+    r"(?:^|/)(?P<stem>(?P<person>[A-Za-z0-9-]+)_Question_(?P<question>\d+)_[^/\"]*?)(?:\.mp4)?$", re.IGNORECASE
 )
 _FRAME = re.compile(r"(?:^|/)frame-(\d+)\.(?:jpe?g|png)$", re.IGNORECASE)
 _FOLDER = re.compile(r"(?:^|/)(?P<person>[^/]+)/Visite[ _]?\d+/[^/]+$", re.IGNORECASE)

@@ -7,12 +7,13 @@ is) and all videos of one target as test; the column `domain` says `source` or `
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mer.datasets.corpora.reading import Prepared
-from mer.datasets.manifest import BESIDE, write_manifest
+from mer.datasets.manifest import BESIDE, TIMES, write_manifest
 from mer.errors import UserError
 
 FOLDER = "personal"
@@ -68,9 +69,7 @@ def write(prepared: Prepared, out: Path, target: str) -> int:
 def _row(row: Any, target: str) -> dict[str, object]:
     """A row of a personal manifest, which lies two folders below what its references name."""
     moved = {
-        column: f"{BESIDE}../../{cell.removeprefix(BESIDE)}"
-        if isinstance(cell, str) and cell.startswith(BESIDE)
-        else cell
+        column: re.sub(f"(^|{TIMES}){BESIDE}", r"\g<0>../../", cell, count=1) if isinstance(cell, str) else cell
         for column, cell in row.items()
     }
     mine = row["subject"] == target

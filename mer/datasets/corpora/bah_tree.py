@@ -82,8 +82,9 @@ def _lists(folder: Path, names: list[str], tree: Tree) -> None:
     kinds: dict[bool, dict[str, Path]] = {}
     for split, path in files.items():
         first = read_first(path)
-        if bah_names.found(first.split(",", 1)[0]) is not None or first.startswith("video,label"):
-            kinds.setdefault("/frame-" in first.split(",", 1)[0], {})[split] = path
+        name = first.split(",", 1)[0].strip('"')
+        if bah_names.found(name) is not None or first.startswith("video,label"):
+            kinds.setdefault("/frame-" in name, {})[split] = path
     if False in kinds:
         tree.lists[folder] = kinds[False]
     if True in kinds:

@@ -231,13 +231,14 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f"{file}: not a list of clips", "Name the folder of the lists with --lists")
     texts = [_text(line) for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines()]
     sample = next((t for t in texts if t.strip()), "")
+    mark = next((m for m in ",;" if m in sample), None)
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         if "\t" in sample:
             yield number, text.split("\t")
-        elif "," in sample:
-            yield number, next(csv.reader([text]))
+        elif mark is not None:
+            yield number, next(csv.reader([text], delimiter=mark))
         else:
             path, _, label = text.strip().rpartition(" ")
             before, _, middle = path.strip().rpartition(" ")
@@ -418,9 +419,16 @@ def pictures_of(root: Path, folder: Path, clips: Iterable[str], flat: bool = Tru
         folder: of the clips' folders.
         clips: their names.
         flat: folders lie side by side, perhaps named without zeros; else the clip's name is the path to its folder.
+
+    Raises:
+        UserError: two folders are of one clip.
     """
     lead = _lead(root, folder)
-    names = {numbered(entry.name): entry.name for entry in os.scandir(folder)} if flat else {}
+    names: dict[str, str] = {}
+    for entry in os.listdir(folder) if flat else ():
+        other = names.setdefault(numbered(entry), entry)
+        if other != entry:
+            raise UserError(f"{folder}: {entry} and {other} are both of clip {numbered(entry)}", "Keep one of them")
     found: dict[str, Pictures] = {}
     for clip in tqdm(list(clips), "pictures", leave=False, disable=None):
         name = names.get(clip) if flat else clip

@@ -22,6 +22,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def read(request: Request) -> Prepared:
         protocol=f"CREMA-D, {request.options.label} emotion, {'splits as given' if splits else 'five folds by actor, ours'}",
         licence="ODbL 1.0, contents DbCL 1.0",
     )
-    return Prepared(corpus, rows, notes=_notes(request.options.label, names, votes, media))
+    return Prepared(corpus, rows, notes=_notes(request.options.label, names, votes, media, sexes))
 
 
 def _parts(name: str) -> tuple[int, str, str, str]:
@@ -142,7 +143,7 @@ def _table(path: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         reader = csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""))
         rows = [(reader.line_num, row) for row in reader]
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable table ({error})", "Copy it again") from None
     missing = [column for column in needed if column not in (reader.fieldnames or ())]
     if missing:
@@ -220,9 +221,17 @@ _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
 
 def _notes(
-    label: str, names: list[str], votes: Mapping[str, Mapping[str, str]], media: Mapping[str, Mapping[str, str]]
+    label: str,
+    names: list[str],
+    votes: Mapping[str, Mapping[str, str]],
+    media: Mapping[str, Mapping[str, str]],
+    sexes: Mapping[int, str],
 ) -> list[str]:
-    notes = []
+    notes = (
+        []
+        if sexes
+        else ["There is no VideoDemographics.csv: folds are not balanced by sex, and differ from those with it"]
+    )
     if not media:
         notes.append("There are tables only, no recordings: the manifest has labels and no media")
     elif silent := sum("video" not in clip for clip in media.values()):

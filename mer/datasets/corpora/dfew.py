@@ -9,8 +9,8 @@ holds it; who is seen is not known, so folds may share people. Layouts, told apa
   `test_set_1.csv`; their labels begin with 0, which must be said with `--labels-from 0`;
 - the packaged lists: `set1_test.csv` with `clip,frames,label`, labels from 0, no media.
 
-With `annotation.xlsx` (or .csv), where ten people have voted, a second task `emotion_votes` holds how many chose each of the
-seven: `mer.losses.SoftCrossEntropy` trains with it.
+With `annotation.xlsx` (or .csv), where ten people have voted, a second task `emotion_votes` holds the share of each of the
+seven among the votes for one of them: `mer.heads.ShareHead` and `mer.losses.SoftCrossEntropy` go with it.
 
 `clip_224x224_16f` holds 16 pictures drawn from each whole clip. They have no rate, and every fourth of them is not what "every
 fourth picture" means, so they are never `faces`; they stand in the column `faces16`, for encoders that take 16 segments.
@@ -208,7 +208,7 @@ def _sixteen(
 
 
 def _votes(survey: Survey, known: Mapping[str, Known]) -> dict[str, str]:
-    """Per clip how many people chose each class, as manifest cells; empty where there is no such table.
+    """Per clip the share of each class among the votes for the seven, as manifest cells; empty where there is no such table.
 
     Raises:
         UserError: its columns are in another order than their numbers say, or its label contradicts the lists.
@@ -239,7 +239,7 @@ def _votes(survey: Survey, known: Mapping[str, Known]) -> dict[str, str]:
         if not all(0 <= count < 1000 for count in counts):
             raise UserError(f"{where}: votes {[row[c] for c in columns]} are not counts", "Restore the table")
         if sum(counts):
-            votes[clip] = ";".join(f"{count:g}" for count in counts)
+            votes[clip] = ";".join(f"{count / sum(counts):.4g}" for count in counts)
     return votes
 
 

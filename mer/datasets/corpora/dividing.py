@@ -22,7 +22,8 @@ def shares_of(text: str) -> list[float]:
         shares = []
     if len(shares) not in (2, 3) or min(shares, default=0) <= 0 or abs(sum(shares) - 100) > 0.5:
         raise UserError(
-            f"--split {text}", "Write percent that make 100: 70/15/15 (train/val/test) or 80/20 (train/test)"
+            f"--split {text}",
+            "Write percent that make 100: 70/15/15 (train/val/test) or 80/20 (train/test); equal parts are --folds",
         )
     return shares
 
@@ -50,11 +51,15 @@ def parts_of(
             "Say where it stands (--subject-level, --subject-regex, a column), or divide --by clip,"
             " which puts a person on both sides"
             if by == "subject"
-            else f"Fill in the column '{by}'",
+            else f"Fill in a column '{by}' of a table",
         )
     sizes = Counter(units)
     if len(sizes) < len(shares):
-        raise UserError(f"{asked}: {len(sizes)} {by}(s) do not fill {len(shares)} parts", "Ask for fewer parts")
+        what = {"subject": "people", "group": "groups", "clip": "clips"}[by]
+        raise UserError(
+            f"{asked}: {len(sizes)} {what} do not fill {len(shares)} parts",
+            f"Ask for {len(sizes)} at most, or record more",
+        )
     order = np.random.default_rng(seed).permutation(sorted(sizes)).tolist()
     goals = [share / sum(shares) * len(rows) for share in shares]
     filled, chosen = [0.0] * len(shares), dict[str, int]()

@@ -36,7 +36,7 @@ from tqdm import tqdm
 from mer.datasets.corpora import emer_eyes, emer_labels
 from mer.datasets.corpora.emer_labels import Labels, Reading
 from mer.datasets.corpora.emer_sets import natural, read_sets, shared
-from mer.datasets.corpora.imigue_folds import grouped_folds
+from mer.datasets.corpora.folds import grouped_folds
 from mer.datasets.corpora.reading import Prepared, Request
 from mer.datasets.manifest import SPLITS, Corpus, Disjoint
 from mer.errors import UserError
@@ -61,6 +61,7 @@ FOLDERS = {
     "eyes": ("eyemovement",),
     "track": ("eyetrack",),
 }
+HIDDEN = (".", "~$")  # the latter are locks of open workbooks
 _NUMBER = re.compile(r"(\d+)\D*$")
 
 
@@ -182,8 +183,10 @@ def _release(root: Path) -> tuple[dict[str, Sample], Path, Path | None]:
     tables: list[Path] = []
     sets: list[Path] = []
     for folder in (root, *_folders(root)):
-        for entry in sorted(os.scandir(folder), key=lambda e: natural(e.name)):
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             plain = re.sub("[^a-z]", "", entry.name.lower())
+            if entry.name.startswith(HIDDEN):
+                continue
             if entry.is_dir():
                 for kind, names in FOLDERS.items():
                     if plain.startswith(names):
@@ -199,6 +202,8 @@ def _release(root: Path) -> tuple[dict[str, Sample], Path, Path | None]:
             f" EMER_label.xlsx, emer_set.txt) nor smead_cross of the released code; found {found}",
             "Pass the folder that holds these",
         )
+    _single(tables)
+    _single(sets)
     samples: dict[str, Sample] = {}
     if "aligned" in folders:
         _add(root, samples, "aligned", _folders(folders["aligned"]))
@@ -222,6 +227,7 @@ def _released(root: Path) -> tuple[dict[str, Sample], Path, None] | None:
             f"{base}: {'no new_label.xlsx' if places else 'no folders face/set1 to face/set5'} beside 'face' and 'eye'",
             "Restore the files",
         )
+    _single(tables)
     samples: dict[str, Sample] = {}
     for number, folder in sorted(places.items()):
         for path in _folders(folder):
@@ -232,6 +238,11 @@ def _released(root: Path) -> tuple[dict[str, Sample], Path, None] | None:
             samples[key].place = str(number)
     _add(root, samples, "eyes", _files(base / "eye", TABLES))
     return samples, tables[0], None
+
+
+def _single(paths: list[Path]) -> None:
+    if len(paths) > 1:
+        raise UserError(f"{paths[0]}: {paths[1]} says the same things", "Keep one of them")
 
 
 def _add(root: Path, samples: dict[str, Sample], kind: str, paths: Iterable[Path]) -> None:
@@ -260,9 +271,8 @@ def _folders(path: Path) -> list[Path]:
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     for where in (folder, *_folders(folder)):
-        for entry in sorted(os.scandir(where), key=lambda e: natural(e.name)):
-            hidden = entry.name.startswith((".", "~$"))  # the latter are locks of open workbooks
-            if entry.is_file() and not hidden and entry.name.lower().endswith(suffixes):
+        for entry in sorted(os.scandir(where), key=lambda e: e.name):
+            if entry.is_file() and not entry.name.startswith(HIDDEN) and entry.name.lower().endswith(suffixes):
                 yield Path(entry.path)
 
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mer.errors import UserError
 from mer.labels import SPACES, LabelSpace
@@ -50,6 +51,7 @@ NAMES = {
 }
 POLES = {**{name: name for name in POLARITIES.names}, "pos": "positive", "neg": "negative", "neu": "neutral"}
 BLANK = {"", "-", "–", "—", "/", "nan", "none", "null", "n/a", "na"}
+_CODE = re.compile(r"-?\d{1,9}(\.0*)?", re.ASCII)  # 1.0 where a column of whole numbers has gaps
 LIMITS = {"valence": (-1.0, 1.0), "arousal": (-1.0, 1.0), "intensity": (0.0, 3.0)}
 
 Place = tuple[str, str]  # side and quantity: ("er", "7")
@@ -187,14 +189,22 @@ class _Columns:
         kind = next((i for i, name in enumerate(plain) if name in KINDS and i != identity), -1)
         sided: dict[Place, int] = {}
         plainly: dict[str, int] = {}
+
+        def keep(found: dict[Any, int], key: Any, column: str, i: int) -> None:
+            if (before := found.setdefault(key, i)) != i and column not in chosen:
+                raise UserError(
+                    f"{path}: columns {headings[before]!r} and {headings[i]!r} may both be {column}",
+                    f"Say which, e.g. --label-column {column}={headings[before]!r}",
+                )
+
         for i, name in enumerate(plain):
             if i in (identity, kind) or i in chosen.values():
                 continue
             side, quantity = _place(name)
             if quantity and (side or quantity == "intensity"):
-                sided.setdefault((side or "fer", quantity), i)
+                keep(sided, (side or "fer", quantity), _column((side or "fer", quantity)), i)
             elif quantity:
-                plainly.setdefault(quantity, i)
+                keep(plainly, quantity, _column((reading.side or "er", quantity)), i)
         places = sided | {place: chosen[_column(place)] for place in _places() if _column(place) in chosen}
         if kind >= 0 and plainly:
             places = {("", quantity): i for quantity, i in plainly.items()} | places
@@ -340,12 +350,12 @@ class _Coding:
 
     def see(self, cell: str) -> None:
         """Note a code that occurs."""
-        if re.fullmatch(r"-?\d+", cell):
-            self.codes.add(int(cell))
+        if _CODE.fullmatch(cell):
+            self.codes.add(int(float(cell)))
 
     def name(self, cell: str, where: str) -> str:
         """The class of a cell."""
-        if not re.fullmatch(r"-?\d+", cell):
+        if not _CODE.fullmatch(cell):
             known = self.names.get(cell.lower())
             if known is None:
                 raise UserError(f"{where}: {cell!r} is not one of {', '.join(self.space.names)}", "Correct the label")
@@ -358,7 +368,7 @@ class _Coding:
                 f"Pass {self.option} with the names in order of their codes; the order of the README is"
                 f" {','.join(self.space.names)}",
             )
-        return LabelSpace(self.space.name, tuple(self.order)).decode(cell, self._base(where), where)
+        return LabelSpace(self.space.name, tuple(self.order)).decode(str(int(float(cell))), self._base(where), where)
 
     def _base(self, where: str) -> int:
         """0 or 1: a code that only one of them has proves it."""

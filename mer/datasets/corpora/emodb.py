@@ -1,4 +1,5 @@
-"""EMO-DB: ten actors say ten German sentences in seven emotions. Burkhardt et al., Interspeech 2005; CC0 1.0.
+"""EMO-DB: ten actors say ten German sentences in seven emotions, 535 times. Burkhardt et al., Interspeech 2005; an open
+download, in its packaged form CC0 1.0.
 
 Two layouts are told apart by their files:
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mer.datasets.corpora.reading import Prepared, Request, files_below
+from mer.datasets.corpora.reading import Prepared, Request, below, files_below
 from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.labels import SPACES, Task
@@ -99,7 +100,7 @@ def read(request: Request) -> Prepared:
         {"emotion": Task("emotion", space)},
         subject_disjoint="true",
         protocol=f"EMO-DB, {len(space)} classes, leave one speaker out",
-        licence="CC0 1.0",
+        licence="open download; packaged form CC0 1.0",
     )
     return Prepared(corpus, rows, notes=_notes(found, kept, len(space)))
 
@@ -119,7 +120,7 @@ def _packaged(root: Path) -> Iterator[Utterance]:
         missing = [column for column in ("file", "speaker", "emotion") if not cells.get(column)]
         if missing:
             raise UserError(f"{where}: {', '.join(missing)} missing", "Restore the file")
-        utterance = Utterance.of(where, cells["file"])
+        utterance = Utterance.of(where, below(cells["file"], where))
         if (cells["speaker"].lstrip("0"), cells["emotion"]) != (str(utterance.speaker), utterance.emotion):
             raise UserError(
                 f"{where}: speaker or emotion contradicts the name {Path(utterance.file).stem}",

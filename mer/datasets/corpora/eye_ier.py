@@ -23,7 +23,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from mer.datasets.corpora.imigue_folds import grouped_folds
+from mer.datasets.corpora.folds import grouped_folds
 from mer.datasets.corpora.reading import Prepared, Request, files_below
 from mer.datasets.manifest import Corpus
 from mer.errors import UserError
@@ -126,9 +126,18 @@ def _packaged(path: Path) -> list[Taken]:
             data, columns, offset, condition, person, names = (arrays[key] for key in keys)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: not readable, or without {', '.join(keys)} ({error})", "Restore the file") from None
-    if tuple(names) != SPACE.names or columns[0] != "t_s" or not len(condition) == len(person) == len(offset) - 1:
+    whole = all(array.dtype.kind in "iu" and array.ndim == 1 for array in (offset, condition, person))
+    if (
+        tuple(names.tolist()) != SPACE.names
+        or columns.tolist()[:1] != ["t_s"]
+        or not (whole and len(condition) == len(person) == len(offset) - 1)
+        or data.dtype.kind != "f"
+        or data.ndim != 2
+        or offset[0] != 0
+        or offset[-1] != len(data)
+    ):
         raise UserError(
-            f"{path}: its conditions are not {', '.join(SPACE.names)}, or its lists differ in length",
+            f"{path}: its conditions are not {', '.join(SPACE.names)}, or its lists do not fit each other",
             "Restore the file",
         )
     found: list[Taken] = []

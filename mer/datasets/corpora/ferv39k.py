@@ -92,7 +92,7 @@ def decoder(lists: Mapping[tuple[str, Part], ClipList]) -> tuple[Callable[[Line]
 
 def _folder(line: Line) -> str:
     parts = line.clip.split("/")
-    if len(parts) != 3:
+    if len(parts) != 3 or {".", ".."} & set(parts):
         raise UserError(f"{line.where}: {line.clip!r} is not Scene/Emotion/id", "Restore the file")
     return SPACE.names[SPACE.index(parts[1].lower(), line.where)]
 

@@ -20,6 +20,8 @@ Labels are class names; their order is that of the alphabet, or of `--classes`. 
 
 Every film and sound is looked into once: what cannot be read is an error or, with `--skip-errors`, left out, and a film
 without sound gets no `audio`. `--no-look` saves the time.
+
+Not read: names that begin with a dot, what `mer prepare` wrote itself, folders that are links.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
+import posixpath
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +48,7 @@ from mer.errors import UserError
 from mer.labels import LabelSpace, Task
 from mer.media.folder import SOUND, VIDEO
 from mer.media.probe import probe
-from mer.media.table import records
+from mer.media.table import number, records
 
 TABLE = "clips.csv"
 TASK = "emotion"
@@ -55,6 +60,9 @@ ENDINGS: dict[str, str] = {
     **dict.fromkeys(TEXT, "text"),
     ".npy": "features",
 }
+_MODALITIES = tuple(dict.fromkeys(ENDINGS.values()))
+_OWN = (TASK, "label", "path")  # columns of a table that mean something here
+_OURS = ("prepared.json", "corpus.yaml", "manifest.csv")
 _REFERENCE = re.compile(r"#[^/#]*$")
 
 
@@ -109,15 +117,20 @@ def read(request: Request) -> Prepared:
         found = _tree(request)
     _name_subjects(found, chosen)
     space = _label(found, chosen)
+    seed = int(getattr(chosen, "seed", 0))
+    _divide(_rows(found), chosen, seed)  # what cannot be divided is better known before all files are opened
     left_out: dict[str, str] = {}
     if not chosen.no_look:
         found, left_out = _looked(request, found)
     rows = _rows(found)
-    disjoint = _divide(rows, chosen, int(getattr(chosen, "seed", 0)))
+    disjoint = _divide(rows, chosen, seed)
     tasks = {} if space is None else {TASK: Task(TASK, space)}
     protocol = _protocol(rows, chosen)
     corpus = Corpus(chosen.name, request.root.resolve(), tasks, disjoint, protocol, "your own")
-    return Prepared(corpus, rows, left_out, _notes(rows, space, disjoint, chosen))
+    notes = _notes(rows, space, disjoint, chosen)
+    if linked := _linked(request.root):
+        notes.append(f"{len(linked)} folders are links and were not looked into, e.g. {linked[0]}")
+    return Prepared(corpus, rows, left_out, notes)
 
 
 # -- a tree -------------------------------------------------------------------------------------------------------------
@@ -128,7 +141,7 @@ def _tree(request: Request) -> list[Found]:
     clips: dict[str, Found] = {}
     others: Counter[str] = Counter()
     endings = _endings(request.options.column)
-    for path in paths_below(root):
+    for path in _paths(request):
         modality, ending = _modality(path, endings)
         if modality is None:
             others[PurePosixPath(path).suffix.lower() or "no ending"] += 1
@@ -146,6 +159,8 @@ def _tree(request: Request) -> list[Found]:
         clip.media[modality] = path
     if not clips:
         there = ", ".join(f"{count} {ending}" for ending, count in others.most_common(4)) or "no files at all"
+        if linked := _linked(root):
+            there += f", and {linked[0]}, a link, which is not followed"
         raise UserError(
             f"{root}: no films, sounds, texts or features below it; it holds {there}",
             "Pass the folder of the clips, or say what an ending is with --column NAME=ENDING",
@@ -160,13 +175,33 @@ def _tree(request: Request) -> list[Found]:
     return [clips[key] for key in sorted(clips, key=_natural)]
 
 
+def _paths(request: Request) -> Iterator[str]:
+    """Files below the root, but for those that `mer prepare` writes."""
+    out = os.path.relpath(request.out.resolve(), request.root.resolve()).replace(os.sep, "/") + "/"
+    for path in paths_below(request.root):
+        if not path.startswith(out) and path.rpartition("/")[2] not in _OURS:
+            yield path
+
+
+def _linked(root: Path) -> list[str]:
+    """Folders that are links; what they hold is not below the root."""
+    return [
+        os.path.relpath(os.path.join(folder, name), root)
+        for folder, folders, _ in os.walk(root)
+        for name in sorted(folders)
+        if os.path.islink(os.path.join(folder, name))
+    ]
+
+
 def _endings(pairs: Sequence[str]) -> dict[str, str]:
     """Modality by ending, longer endings first."""
     own: dict[str, str] = {}
     for pair in pairs:
         name, _, ending = pair.partition("=")
-        if not name or not ending or name in RESERVED or name == TASK:
-            raise UserError(f"--column {pair}: not NAME=ENDING", "Write e.g. --column au=_au.npy")
+        if not name.isidentifier() or not ending or name in (*RESERVED, *_OWN, TASK):
+            raise UserError(
+                f"--column {pair}: not NAME=ENDING, with a modality for NAME", "Write e.g. --column au=_au.npy"
+            )
         own[ending.lower()] = name
     return dict(sorted({**ENDINGS, **own}.items(), key=lambda pair: -len(pair[0])))
 
@@ -180,6 +215,12 @@ def _check_name(root: Path, path: str) -> None:
     if "#" in path:
         raise UserError(
             f"{root / path}: '#' in a name means a part of a file in a manifest", "Rename the file or folder"
+        )
+    if path != path.strip() or not path.isprintable():
+        shown = path.encode("utf-8", "backslashreplace").decode()
+        raise UserError(
+            f"{root}: the name {shown!r} begins with a blank, or has what is no character of UTF-8",
+            "Rename the file or folder",
         )
 
 
@@ -196,10 +237,10 @@ def _tabled(request: Request) -> list[Found]:
     table = _table_path(request)
     if chosen.column:
         raise UserError("--column is for folders; a table has a column per modality", "Leave --column out")
-    there = set(paths_below(request.root))
+    there = {unicodedata.normalize("NFC", path): path for path in paths_below(request.root)}
     found = []
-    for number, cells in records(table):
-        where = f"{table}, row {number}"
+    for row, written in records(table):
+        where, cells = f"{table}, row {row}", _known(table, written)
         media = {m: _media_cell(request.root, cells[m], where, there) for m in _media_columns(cells) if cells[m]}
         if path := cells.get("path", ""):
             path = _media_cell(request.root, path, where, there)
@@ -209,7 +250,8 @@ def _tabled(request: Request) -> list[Found]:
                     f"{where}: {path!r} has no ending of a film, sound, text or feature",
                     "Name its column after the modality instead of 'path'",
                 )
-            media.setdefault(modality, path)
+            if (other := media.setdefault(modality, path)) != path:
+                raise UserError(f"{where}: 'path' is {path!r}, {modality!r} is {other!r}", "Name the file in one place")
         if "video" in media:
             media.setdefault("audio", media["video"])
         if not media:
@@ -218,11 +260,11 @@ def _tabled(request: Request) -> list[Found]:
         found.append(Found(where, path or next(iter(media.values())), media, kept))
     if not found:
         raise UserError(f"{table}: no rows below the header", "Write one row per clip")
-    _identify(found)
     for clip in found:
         _check_times(clip)
         if clip.cell("split") not in ("", *SPLITS):
             raise UserError(f"{clip.where}: split {clip.cell('split')!r}", "Write train, val or test, or nothing")
+    _identify(found)
     return found
 
 
@@ -233,19 +275,26 @@ def _table_path(request: Request) -> Path:
     path = next((p for p in (Path(named), request.root / named) if p.is_file()), None)
     if path is None:
         raise UserError(f"--table {named}: no such file, here or in {request.root}", "Check the path")
-    columns = next((cells for _, cells in records(path)), {})
-    if "path" not in columns and not _media_columns(columns):
-        raise UserError(
-            f"{path}: no column 'path', and none called {', '.join(dict.fromkeys(ENDINGS.values()))};"
-            f" it has {', '.join(columns) or 'no rows'}",
-            "Name the column of the files 'path'",
-        )
     return path
 
 
+def _known(table: Path, cells: Mapping[str, str]) -> dict[str, str]:
+    """Cells with the names of known columns in lower case; a spreadsheet may have `Path` and `Label`."""
+    known = {
+        name.lower() if name.lower() in (*RESERVED, *_OWN, *_MODALITIES) else name: cell for name, cell in cells.items()
+    }
+    if len(known) < len(cells):
+        raise UserError(f"{table}: two columns differ in capitals only ({', '.join(cells)})", "Keep one of them")
+    if "path" not in known and not _media_columns(known):
+        raise UserError(
+            f"{table}: no column 'path', and none called {', '.join(_MODALITIES)}; it has {', '.join(cells)}",
+            "Name the column of the files 'path'",
+        )
+    return known
+
+
 def _media_columns(cells: Iterable[str]) -> list[str]:
-    known = dict.fromkeys(ENDINGS.values())
-    return [name for name in cells if name in known]
+    return [name for name in cells if name in _MODALITIES]
 
 
 def _file(reference: str) -> str:
@@ -253,23 +302,29 @@ def _file(reference: str) -> str:
     return _REFERENCE.sub("", reference)
 
 
-def _media_cell(root: Path, cell: str, where: str, there: set[str]) -> str:
-    """A path of the table relative to the root, with '/'."""
-    text = cell.replace("\\", "/")
-    path = Path(text)
-    if path.is_absolute():
-        if not path.resolve().is_relative_to(root.resolve()):
+def _media_cell(root: Path, cell: str, where: str, there: Mapping[str, str]) -> str:
+    """A path of the table relative to the root, with '/'.
+
+    Args:
+        there: files below the root by their names in composed Unicode, as tables have them; macOS decomposes those of files.
+    """
+    text = posixpath.normpath(cell.replace("\\", "/"))
+    if text.startswith("/"):
+        base = next((base for base in (root.absolute(), root.resolve()) if Path(text).is_relative_to(base)), None)
+        if base is None:
             raise UserError(f"{where}: {cell} lies outside {root}", "Pass a root that holds all files")
-        text = path.resolve().relative_to(root.resolve()).as_posix()
-    text = PurePosixPath(text).as_posix()
-    if ".." in PurePosixPath(text).parts:
+        text = Path(text).relative_to(base).as_posix()
+    if text.split("/")[0] == "..":
         raise UserError(f"{where}: {cell} leads out of {root}", "Pass a root that holds all files, and paths below it")
-    if (file := _file(text)) not in there:
+    file = unicodedata.normalize("NFC", _file(text))
+    if file not in there:
+        if (root / file).is_dir():
+            raise UserError(f"{where}: {root / file} is a folder", "Write a row per file")
         near = difflib.get_close_matches(file, there, 1, 0.6) if len(there) < 5000 else []
         near = [name for name in there if name.lower() == file.lower()] or near
         hint = f"; there is {near[0]}" if near else ""
         raise UserError(f"{where}: {root / file}: no such file{hint}", "Write paths relative to --root")
-    return text
+    return there[file] + text[len(_file(text)) :]
 
 
 def _identify(found: Sequence[Found]) -> None:
@@ -298,13 +353,15 @@ def _check_times(clip: Found) -> None:
     for column in ("start", "end"):
         cell = clip.cell(column)
         try:
-            times.append(float(cell) if cell else (0.0 if column == "start" else math.inf))
+            times.append(number(cell) if cell else (0.0 if column == "start" else math.inf))
         except ValueError:
             times.append(math.nan)
         if math.isnan(times[-1]) or times[-1] < 0:
             raise UserError(
                 f"{clip.where}: {column} is {cell!r}", "Write seconds from the begin of the file, e.g. 12.5"
             )
+        if cell:
+            clip.cells[column] = cell.replace(",", ".")
     if times[1] <= times[0]:
         raise UserError(
             f"{clip.where}: end {times[1]:g} is not after start {times[0]:g}", "Write seconds, start before end"
@@ -341,7 +398,7 @@ def _folder(clip: Found, what: str, level: int) -> str:
             f"{clip.where}: --{what}-level {level}, but {clip.path!r} lies {len(folders)} folder(s) below the root",
             "Count 1 for the first folder below the root, -1 for the one that the file lies in, or move the file",
         )
-    return folders[level - 1 if level > 0 else level]
+    return folders[level - 1 if level > 0 else level].strip()
 
 
 def _match(clip: Found, what: str, pattern: re.Pattern[str]) -> str:
@@ -356,15 +413,16 @@ def _match(clip: Found, what: str, pattern: re.Pattern[str]) -> str:
 
 def _name_subjects(found: Sequence[Found], chosen: argparse.Namespace) -> None:
     finder = _finder("subject", chosen.subject_level, chosen.subject_regex)
-    if finder is None:
-        return
     for clip in found:
+        if finder is None:
+            break
         named, given = finder(clip), clip.cell("subject")
         if given and given != named:
             raise UserError(
                 f"{clip.where}: subject {given!r} in the table, {named!r} in the path", "Name it in one place"
             )
         clip.cells["subject"] = named
+    _refuse_twins("subjects", (clip.cell("subject") for clip in found))
 
 
 def _label(found: Sequence[Found], chosen: argparse.Namespace) -> LabelSpace | None:
@@ -397,16 +455,23 @@ def _label(found: Sequence[Found], chosen: argparse.Namespace) -> LabelSpace | N
             "Say --label-kind classes or --label-kind continuous",
         )
     if kind == "continuous":
+        if chosen.classes:
+            raise UserError("--classes, but the labels are values (--label-kind continuous)", "Leave --classes out")
         for label, where in labels.items():
             if not _number(label):
                 raise UserError(f"{where}: label {label!r} is no number", "Correct it, or use --label-kind classes")
+        for clip in found:
+            clip.cells[TASK] = clip.cells[TASK].replace(",", ".")
         return LabelSpace(f"{chosen.name}_value.v1", (TASK,), "continuous")
     several = kind == "multilabel"
     single = {
         part.strip(): where for label, where in labels.items() for part in (label.split(";") if several else [label])
     }
-    single.pop("-", None)
+    if several:
+        single.pop("-", None)  # none of them
     names = [name.strip() for name in chosen.classes.split(",")] if chosen.classes else sorted(single, key=_natural)
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"--classes {chosen.classes}: a name is empty or stands twice", "Write e.g. --classes glad,sad")
     for label, where in single.items():
         if label not in names:
             raise UserError(
@@ -419,22 +484,24 @@ def _label(found: Sequence[Found], chosen: argparse.Namespace) -> LabelSpace | N
             f"all labels are {names[0]!r}, and there is nothing to tell apart",
             "Check which folder or column has the classes (--label-level), or leave labels out",
         )
-    _refuse_twins(names)
+    _refuse_twins("labels", names)
     return LabelSpace(f"{chosen.name}{len(names)}.v1", tuple(names), "multilabel" if several else "classes")
 
 
-def _refuse_twins(names: Sequence[str]) -> None:
-    """Happy and happy are one class, written twice."""
+def _refuse_twins(what: str, names: Iterable[str]) -> None:
+    """Happy and happy are one class, written twice; Anna and anna are one person, who must not be on both sides."""
     plain: dict[str, str] = {}
     for name in names:
-        other = plain.setdefault(name.casefold().strip(), name)
+        other = plain.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), name)
         if other != name:
-            raise UserError(f"the labels {other!r} and {name!r} differ in capitals only", "Write them alike")
+            raise UserError(
+                f"the {what} {other!r} and {name!r} differ in capitals or accents' coding only", "Write them alike"
+            )
 
 
 def _number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(number(text))
     except ValueError:
         return False
 
@@ -543,9 +610,13 @@ def _notes(
     ]
     counts = [f"{sum(bool(row.get(m)) for row in rows)} {m}" for m in modalities]
     notes = [f"modalities: {', '.join(counts)}"]
+    words = [str(row["clip_id"]) for row in rows if [m for m in modalities if row.get(m)] == ["text"]]
+    if 0 < len(words) < len(rows):
+        notes.append(f"{len(words)} clips are words alone, e.g. {words[0]!r}: should they be clips?")
     if space is None:
         notes.append(
-            "no labels: good for mer predict and mer extract. Where the folders are classes, add --label-level 1"
+            "no labels: good for mer predict and mer extract. Where they stand in folders, add --label-level 1; in names,"
+            " --label-regex; in a table, call their column 'label'"
         )
     elif space.kind == "classes":
         often = Counter(str(row[TASK]) for row in rows)
@@ -558,11 +629,24 @@ def _notes(
         often = Counter(str(row.get(column)) for row in rows if row.get(column) not in (None, ""))
         if often:
             notes.append(f"{column}s: " + ", ".join(f"{name} {often[name]}" for name in _ordered(often)))
+    notes += _unlearned(rows, space)
     if disjoint == "false":
         notes.append("somebody is in several parts: every score will say so")
     if space is not None and not any(row.get(column) not in (None, "") for row in rows for column in ("split", "fold")):
         notes.append("no split: add --split 70/15/15 or --folds 5 before a training")
     return notes
+
+
+def _unlearned(rows: Sequence[Mapping[str, object]], space: LabelSpace | None) -> Iterator[str]:
+    """Classes that a training does not see."""
+    if space is None or space.kind != "classes":
+        return
+    splits, folds = {(row[TASK], row.get("split")) for row in rows}, {(row[TASK], row.get("fold")) for row in rows}
+    for name in space.names:
+        if any(row.get("split") for row in rows) and (name, "train") not in splits:
+            yield f"no clip of {name!r} is in train: it will not be learned"
+        if len(own := [fold for label, fold in folds if label == name and fold not in (None, "")]) == 1:
+            yield f"{name!r} is in fold {own[0]} only: it will not be learned where that one is the test"
 
 
 def _ordered(names: Mapping[str, int]) -> Iterator[str]:

@@ -25,8 +25,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mer.datasets.corpora import imigue_files
+from mer.datasets.corpora.folds import grouped_folds
 from mer.datasets.corpora.imigue_files import Media, leave_out
-from mer.datasets.corpora.imigue_folds import grouped_folds
 from mer.datasets.corpora.imigue_ids import PUBLISHED, Protocol, part
 from mer.datasets.corpora.imigue_labels import Gesture, Labels
 from mer.datasets.corpora.imigue_pose import RATE
@@ -116,11 +116,12 @@ def _gestures(
     prepared: Prepared,
 ) -> Iterator[dict[str, object]]:
     anything = bool(media.videos or media.clips or skeletons)
-    without: set[int] = set()
+    without, unnamed = set[int](), set[int]()
     for gesture in labels.gestures:
         subject = labels.subjects.get(gesture.video)
         split = part("gesture", protocol, gesture.video, subject)
         if split is None:
+            unnamed.add(gesture.video)
             continue
         if gesture.first is None or gesture.last is None:
             start, end, shown = "0", "", _of_clip(gesture, media, skeletons)
@@ -148,16 +149,16 @@ def _gestures(
             "gesture": name,
             **shown,
         }
-    _tell_missing(without, prepared)
+    _tell_left(prepared, without, unnamed)
 
 
-def _tell_missing(videos: set[int], prepared: Prepared) -> None:
-    if videos:
-        some = ", ".join(f"{v:04d}" for v in sorted(videos)[:5])
-        prepared.notes.append(
-            f"{len(videos)} video(s) of the labels have neither picture nor skeleton here, and are not in the manifest:"
-            f" {some}{' ...' if len(videos) > 5 else ''}"
-        )
+def _tell_left(prepared: Prepared, without: set[int], unnamed: set[int]) -> None:
+    for videos, why in ((without, "have neither picture nor skeleton here"), (unnamed, "are in no part of this split")):
+        if videos:
+            some = ", ".join(f"{v:04d}" for v in sorted(videos)[:5])
+            prepared.notes.append(
+                f"{len(videos)} video(s) {why}, and are not in the manifest: {some}{' ...' if len(videos) > 5 else ''}"
+            )
 
 
 def _check_within(gesture: Gesture, infos: Mapping[int, MediaInfo]) -> None:
@@ -207,13 +208,13 @@ def _interviews(
     skeletons: Mapping[str, tuple[str, int]],
     prepared: Prepared,
 ) -> Iterator[dict[str, object]]:
-    anything, without, unnamed = bool(media.videos or skeletons), set[int](), 0
+    anything, without, unnamed = bool(media.videos or skeletons), set[int](), set[int]()
     known = {*labels.outcomes, *media.videos, *media.labels, *(gesture.video for gesture in labels.gestures)}
     for video in sorted(known):
         subject = labels.subjects.get(video)
         split = part("emotion", protocol, video, subject)
         if split is None:
-            unnamed += 1
+            unnamed.add(video)
             continue
         shown = _of_video(video, media, infos, skeletons)
         if anything and not any(shown.values()):
@@ -229,9 +230,7 @@ def _interviews(
             "emotion": labels.outcomes.get(video, ""),
             **shown,
         }
-    _tell_missing(without, prepared)
-    if unnamed:
-        prepared.notes.append(f"{unnamed} video(s) are in no part of this split, and are not in the manifest")
+    _tell_left(prepared, without, unnamed)
 
 
 # -- Folds, and what must be known about the split -----------------------------------------------------------------------
@@ -244,10 +243,10 @@ def _fold(prepared: Prepared, wanted: int | None) -> None:
     groups = {str(row["subject"] or row["group"]) for row in rows}
     count = FOLDS if wanted is None else wanted
     if wanted is None and len(groups) < FOLDS:
-        prepared.notes.append(f"{len(groups)} people or videos allow no {FOLDS} folds: there are {len(groups)}")
-        count = len(groups)
-    if count < 2 and wanted is None:
-        return
+        count = len(groups) if len(groups) > 1 else 0
+        prepared.notes.append(f"{len(groups)} people or videos allow no {FOLDS} folds: there are {count or 'none'}")
+        if not count:
+            return
     units = [(str(row["subject"] or row["group"]), str(row[task])) for row in rows]
     fold_of = grouped_folds(units, count)
     for row, (group, _) in zip(rows, units, strict=True):
@@ -287,7 +286,8 @@ def _tell(prepared: Prepared, labels: Labels, task: str, protocol: Protocol) -> 
         tested = [row for row in prepared.rows if row["split"] == "test"]
         seen = [r for r in tested if part("gesture", "official", int(str(r["group"])), None) == "train"]
         prepared.facts["emotion_test_videos_with_gesture_training_labels"] = len(seen)
-        notes.append(
-            f"{len(seen)} of {len(tested)} test videos are training videos of the official gesture split: gesture labels, or"
-            " a gesture model that was trained on them, leak into this test"
-        )
+        if seen:
+            notes.append(
+                f"{len(seen)} of {len(tested)} test videos are training videos of the official gesture split: gesture labels,"
+                " or a gesture model that was trained on them, leak into this test"
+            )

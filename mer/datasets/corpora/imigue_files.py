@@ -80,7 +80,7 @@ def listing(root: Path) -> Media:
 def labelled(request: Request, media: Media) -> tuple[Labels, dict[str, tuple[str, int]]]:
     """What the label files say; of the kit's arrays, per clip its skeleton and how many frames it has."""
     root, chosen = request.root, request.options
-    full = [path for path in media.others if _FULL.match(Path(path).name)]
+    full = [path for path in media.others if _FULL.match(Path(path).name) and not imigue_labels.is_list(root / path)]
     if len(full) > 1:
         raise UserError(f"{root}: two label files, {full[0]} and {full[1]}", "Keep one of them")
     if full:
@@ -180,7 +180,9 @@ def skeletons_of(request: Request, media: Media, prepared: Prepared) -> dict[str
         faces = request.out / f"faces/{stem}.csv" if path.endswith(".xlsx") else None
         array, _ = request.beside(f"skeletons/{video:04d}.npz")
         jobs.append(Job(video, request.root / path, array, faces, chosen.joints))
-    workers = chosen.workers or imigue_pose.default_workers()
+    workers = imigue_pose.default_workers() if chosen.workers is None else chosen.workers
+    if workers < 1:
+        raise UserError(f"--workers {workers}", "Give at least 1")
     poses: list[Pose] = []
     for done in imigue_pose.converted(jobs, workers, chosen.first_hand):
         if isinstance(done, Pose):

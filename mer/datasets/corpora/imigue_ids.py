@@ -55,17 +55,18 @@ PUBLISHED: dict[tuple[str, str], dict[str, int]] = {
 
 
 def part(task: str, protocol: Protocol, video: int, subject: int | None) -> str | None:
-    """`train`, `val` or `test`; empty where nothing is said (`none`); None for a video that the protocol leaves out.
+    """`train`, `val` or `test`; empty where nothing is said (`none`); None for a video that the protocol does not name.
 
     The gestures of `official` are divided by subject; where the subject is not known, by the list of test videos.
     """
     if protocol == "none":
         return ""
     if protocol == "miga":
-        if video in MIGA_ABSENT:
+        if video in MIGA_ABSENT or video > LAST:
             return None
         return "test" if video in MIGA_TEST else "val" if video in MIGA_VALIDATION else "train"
     if task == "emotion":
         return "train" if video in EMOTION_TRAIN else "test" if video in EMOTION_TEST else None
-    tested = video in OFFICIAL_TEST if subject is None else subject in TEST_SUBJECTS
-    return "test" if tested else "train"
+    if subject is None:
+        return None if video > LAST else "test" if video in OFFICIAL_TEST else "train"
+    return "test" if subject in TEST_SUBJECTS else "train" if subject in TRAIN_SUBJECTS else None

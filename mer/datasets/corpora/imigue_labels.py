@@ -89,13 +89,9 @@ def whole(text: str, where: str, what: str) -> int:
     Raises:
         UserError: it is none.
     """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if value < 0 or value != int(value):
+    if not re.fullmatch(r"\d{1,9}(\.0*)?", text.strip(), re.ASCII):  # pandas writes 31.0 where a column has gaps
         raise UserError(f"{where}: {what} {text!r} is not a whole number from 0", "Restore the label file")
-    return int(value)
+    return int(float(text))
 
 
 def outcome(text: str, where: str, won: str | None) -> str:
@@ -197,14 +193,19 @@ def challenge(files: Mapping[int, Path], outcomes: Sequence[Path], won: str | No
     if hidden:
         labels.notes.append("the classes of the test videos are withheld (all rows say the same), and stay empty")
     for path in outcomes:
-        for row, record in table.records(path):
-            where = f"{path}, row {row}"
-            match = _VIDEO.match(record["video_id"])
+        for cells, where in _pairs(path):
+            match = _VIDEO.match(cells[0])
             if match is None:
-                raise UserError(f"{where}: {record['video_id']!r} is no number of a video", "Restore the label file")
-            if record["label"]:
-                labels.outcomes[int(match[1])] = outcome(record["label"], where, won)
+                raise UserError(f"{where}: {cells[0]!r} is no number of a video", "Restore the label file")
+            if cells[1]:
+                _agree(labels.outcomes, int(match[1]), outcome(cells[1], where, won), f"{where}: outcome")
     return labels
+
+
+def _pairs(path: Path) -> Iterator[tuple[list[str], str]]:
+    """Both cells of each row below the headings, and where it stands."""
+    for row, record in table.records(path):
+        yield list(record.values()), f"{path}, row {row}"
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -224,7 +225,10 @@ def is_list(path: Path) -> bool:
 
 
 def _header(path: Path) -> list[str]:
-    return [cell.strip().lower() for cell in next(table.rows(path), [])]
+    cells = [cell.strip().lower() for cell in next(table.rows(path), [])]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
 
 
 # -- Lists of clips ----------------------------------------------------------------------------------------------------
@@ -275,8 +279,7 @@ def label_list(paths: Sequence[Path], said: Literal["index", "raw"] | None) -> L
 
 def _lines(path: Path) -> Iterator[tuple[Sequence[str], str]]:
     if path.suffix.lower() == ".csv":
-        for row, record in table.records(path):
-            yield (record["sample"], record["label"]), f"{path}, row {row}"
+        yield from _pairs(path)
         return
     for row, line in enumerate(table.read_text(path).splitlines(), start=1):
         if line.strip():

@@ -15,10 +15,12 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -158,9 +160,8 @@ def faces(points: np.ndarray) -> Iterator[list[str]]:
     Sides are those of the picture; eyes are the means of their six points; the box is the extent of all points with a third
     of its height above; the score is the mean confidence. What was not seen stays empty.
     """
-    for number, frame in enumerate(points[:, _FACE : _FACE + 70]):
+    for number, frame in enumerate(points[:, _FACE : _FACE + 68]):  # the pupils behind them lie within the eyes
         sure = frame[:, 2] > SURE
-        sure[68:] = False  # pupils: the eyes have them within
         five = {}
         for name, part in _FIVE.items():
             seen = [i for i in part if sure[i]]
@@ -169,7 +170,7 @@ def faces(points: np.ndarray) -> Iterator[list[str]]:
             continue
         (x0, y0), (x1, y1) = frame[sure, :2].min(0), frame[sure, :2].max(0)
         box = (x0, y0 - FOREHEAD * (y1 - y0), x1, y1)
-        places = [f"{v:.2f}" for v in box] + [f"{frame[:68, 2].mean():.3f}"]
+        places = [f"{v:.2f}" for v in box] + [f"{frame[:, 2].mean():.3f}"]
         for place in five.values():
             places += ["", ""] if place is None else [f"{place[0]:.2f}", f"{place[1]:.2f}"]
         yield [str(number), f"{(number + 0.5) / RATE:.3f}", *places]
@@ -193,6 +194,11 @@ def converted(jobs: Sequence[Job], workers: int, said: Side | None) -> Iterator[
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         try:
             yield from tqdm(pool.map(work, jobs), "skeletons", len(jobs), leave=False)
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that converts pose files was ended from outside, as it is where memory is short",
+                "Try again with fewer of them, e.g. --workers 1; what is converted stays",
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -221,8 +227,8 @@ def _there(job: Job) -> Pose | None:
             frames, failed, measured = (int(arrays[key]) for key in ("frames", "failed", "measured"))
             straight, crossed = arrays["hands"].tolist()
             return Pose(job, frames, failed, straight, crossed, measured, bool(arrays["swapped"]))
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None  # damaged: it is made again
 
 
 def _made(job: Job, said: Side | None) -> Pose:

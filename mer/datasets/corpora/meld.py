@@ -172,10 +172,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise UserError(f"{path}: column(s) {', '.join(missing)} are missing", "Copy the original table")
-    for row in reader:
-        if None in row or any(row[column] is None for column in COLUMNS):
-            raise UserError(f"{path}, line {reader.line_num}: more or fewer cells than the header", "Copy it again")
-        yield reader.line_num, row
+    try:
+        for row in reader:
+            if None in row or any(row[column] is None for column in COLUMNS):
+                raise UserError(f"{path}, line {reader.line_num}: more or fewer cells than the header", "Copy it again")
+            yield reader.line_num, row
+    except csv.Error as error:  # a quote that is never closed
+        raise UserError(f"{path}, line {reader.line_num}: {error}", "Copy it again") from None
 
 
 def _name(cells: Mapping[str, str], where: str) -> tuple[str, str]:

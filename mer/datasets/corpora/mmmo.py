@@ -1,4 +1,4 @@
-"""ICT-MMMO: reviews of films on YouTube, sentiment 1 to 5. Wöllmer et al., IEEE Intelligent Systems 28(3), 2013.
+"""ICT-MMMO: 370 reviews of films, sentiment 1 to 5. Wöllmer et al., IEEE Intelligent Systems 28(3), 2013.
 
 The corpus goes from hand to hand as features; an official tree of its recordings is not documented, and we know none. What is
 read is the packaged form: `mmmo_train.npz`, `mmmo_valid.npz` and, who has it, `mmmo_test.npz`, with `audio` (N, 20, 74)
@@ -12,11 +12,10 @@ the baseline beside the data has it; `score` is the number. Who speaks is not kn
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from mer.datasets.corpora.reading import Prepared, Request
+from mer.datasets.corpora.reading import Prepared, Request, arrays_of
 from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.labels import SPACES, Task
@@ -55,17 +54,10 @@ def read(request: Request) -> Prepared:
 
 
 def _rows(path: Path, split: str) -> list[dict[str, object]]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            audio, video, y = (np.asarray(arrays[key], np.float64) for key in (*MODALITIES, "y"))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: not readable, or without audio, video, y ({error})", "Restore the file") from None
-    if (
-        audio.ndim != 3
-        or video.ndim != 3
-        or y.ndim != 1
-        or not audio.shape[:2] == video.shape[:2] == (len(y), audio.shape[1])
-    ):
+    audio, video, y = arrays_of(path, audio=3, video=3, y=1)
+    if any(array.dtype.kind not in "fiu" for array in (audio, video, y)):
+        raise UserError(f"{path}: audio, video or y holds no numbers", "Restore the file")
+    if not audio.shape[:2] == video.shape[:2] == (len(y), audio.shape[1]):
         raise UserError(
             f"{path}: audio {audio.shape}, video {video.shape} and y {y.shape} do not belong together",
             "Restore the file",

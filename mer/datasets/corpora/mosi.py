@@ -25,11 +25,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from mer.datasets.corpora.reading import Prepared, Request, paths_below
+from mer.datasets.corpora.reading import Prepared, Request, arrays_of, paths_below
 from mer.datasets.manifest import Corpus, write_manifest
 from mer.errors import UserError
 from mer.labels import SPACES, Task
@@ -39,6 +38,7 @@ CLASSES, SCORE = SPACES["mosi2.v1"], SPACES["mosi_score.v1"]
 FILES = {"train": "train.npz", "test": "test_dev.npz"}
 MODALITIES = ("text", "audio", "video")
 MODES = {"train": "train", "valid": "val", "test": "test"}
+_ID = re.compile(r"[\w-]+")
 _LINE = re.compile(r"^\s*(\d+)_DELIM_(.*)$")
 
 
@@ -178,7 +178,7 @@ def _id(cells: Mapping[str, str], where: str) -> tuple[str, str]:
     if missing:
         raise UserError(f"{where}: {', '.join(missing)} missing", "Take MMSA's label.csv, whose columns these are")
     video, clip = cells["video_id"], cells["clip_id"]
-    if video.startswith("#") or not re.fullmatch(r"[\w-]+", video):
+    if not _ID.fullmatch(video):
         raise UserError(
             f"{where}: video_id {video!r} is no id of YouTube; spreadsheets take one that begins with '-' for a formula",
             "Take the original file, unopened",
@@ -225,17 +225,22 @@ def _packaged(request: Request, folder: Path) -> Prepared:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    keys = (*MODALITIES, "label", "video_id", "position")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in keys}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: not readable, or without {', '.join(keys)} ({error})", "Restore the file") from None
+    keys = dict.fromkeys(MODALITIES, 2) | dict.fromkeys(("label", "video_id", "position"), 1)
+    found = dict(zip(keys, arrays_of(path, **keys), strict=True))
     if len({len(array) for array in found.values()}) != 1:
         raise UserError(f"{path}: its arrays differ in length", "Restore the file")
     wrong = np.flatnonzero(~np.isin(found["label"], (0, 1)))
     if len(wrong):
         raise UserError(f"{path}, row {wrong[0]}: label {found['label'][wrong[0]]} is not 0 or 1", "Restore the file")
+    if found["position"].dtype.kind not in "iu":
+        raise UserError(f"{path}: position holds no whole numbers", "Restore the file")
+    for row, video in enumerate(found["video_id"].tolist()):  # it becomes the name of a file
+        if not _ID.fullmatch(str(video)):
+            raise UserError(f"{path}, row {row}: video_id {video!r} is no id of YouTube", "Restore the file")
+    found["video_id"] = found["video_id"].astype(str)
+    said = Counter(zip(found["video_id"].tolist(), found["position"].tolist(), strict=True))
+    if repeated := [pair for pair, count in said.items() if count > 1]:
+        raise UserError(f"{path}: {repeated[0][0]}_{repeated[0][1]} stands twice", "Restore the file")
     return found
 
 

@@ -13,21 +13,18 @@ The folds are the five subject-wise ones that published audio-visual work uses (
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 from tqdm import tqdm
 
-from mer.datasets.corpora.reading import Prepared, Request
+from mer.datasets.corpora.reading import Prepared, Request, arrays_of, below
 from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.labels import SPACES, Task
 from mer.media.probe import probe
+from mer.media.table import records
 
 SPACE = SPACES["ravdess8.v1"]
 FOLDS = {
@@ -146,20 +143,23 @@ def _official(root: Path) -> list[Performance]:
 def _packaged(root: Path) -> list[Performance]:
     au = _action_units(root)
     performances = []
-    for line, row in _rows(root / "clips.csv"):
+    path = root / "clips.csv"
+    for number, row in records(path):
+        where = f"{path}, row {number}"
+        missing = [column for column in ("clip", "audio", "actor", "emotion") if not row.get(column)]
+        if missing:
+            raise UserError(f"{where}: {', '.join(missing)} missing", "Restore the file")
         parsed = Performance.from_name(row["clip"])
         if parsed is None:
-            raise UserError(
-                f"{root / 'clips.csv'}, line {line}: {row['clip']!r} is no RAVDESS name", "Restore the file"
-            )
+            raise UserError(f"{where}: {row['clip']!r} is no RAVDESS name", "Restore the file")
         performance, _ = parsed
         actor = int(row["actor"]) if row["actor"].isdecimal() else None
         if actor != performance.actor or row["emotion"] != SPACE.names[performance.emotion]:
             raise UserError(
-                f"{root / 'clips.csv'}, line {line}: actor or emotion contradicts the name {row['clip']}",
+                f"{where}: actor or emotion contradicts the name {row['clip']}",
                 "Restore the file; the name is the recording's own record",
             )
-        performance.media["audio"] = row["audio"]
+        performance.media["audio"] = below(row["audio"], where)
         if (root / "av" / f"{performance.name}.mp4").is_file():
             performance.media["video"] = f"av/{performance.name}.mp4"
         if performance.name in au:
@@ -168,25 +168,10 @@ def _packaged(root: Path) -> list[Performance]:
     return performances
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = {"clip", "audio", "actor", "emotion"} - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(f"{path}: column(s) {', '.join(sorted(missing))} are missing", "Restore the file")
-        for line, row in enumerate(reader, start=2):
-            if None in row or None in row.values():
-                raise UserError(f"{path}, line {line}: more or fewer cells than the header", "Restore the file")
-            yield line, row
-
-
 def _action_units(root: Path) -> dict[str, int]:
     """Row of each performance in the feature file; empty where there is none."""
     path = root / FEATURES
     if not path.is_file():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {str(name): row for row, name in enumerate(arrays["name"])}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: not readable, or without an array 'name' ({error})", "Restore the file") from None
+    (names,) = arrays_of(path, name=1)
+    return {str(name): row for row, name in enumerate(names)}

@@ -16,12 +16,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 from tqdm import tqdm
 
-from mer.datasets.corpora.reading import Prepared, Request
+from mer.datasets.corpora.reading import Prepared, Request, arrays_of
 from mer.datasets.manifest import Corpus
 from mer.errors import UserError
 from mer.labels import SPACES, Task
@@ -119,11 +117,7 @@ def _official(root: Path, skip_errors: bool, left_out: dict[str, str]) -> Iterat
 
 def _packaged(path: Path) -> Iterator[Sequence]:
     keys = ("name", "label", "subject", "trial", "action_names", "skeleton_offset")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names, labels, subjects, trials, actions, offset = (arrays[key] for key in keys)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: not readable, or without {', '.join(keys)} ({error})", "Restore the file") from None
+    names, labels, subjects, trials, actions, offset = arrays_of(path, **dict.fromkeys(keys, 1))
     if (
         tuple(actions) != SPACE.names
         or not len(names) == len(labels) == len(subjects) == len(trials) == len(offset) - 1

@@ -61,8 +61,15 @@ def pictures(scene: Scene, count: int, size: tuple[int, int] = (96, 96), fps: fl
     side = min(height, width)
     times = (np.arange(count) + 0.5) / fps
     mouth = np.full(count, 2 * scene.place - 1)
-    person = np.random.SeedSequence([scene.seed, scene.person]).generate_state(1)[0]
-    face = draw_person(int(person), mouth, 0.3 + 0.3 * np.sin(9 * times), times, side, scene.random(0))
+    person, random = np.random.SeedSequence([scene.seed, scene.person]).generate_state(1)[0], scene.random(5)
+    face = draw_person(
+        int(person),
+        mouth,
+        0.3 + 0.3 * np.sin(random.uniform(6, 14) * times + random.uniform(0, 6)),
+        times,
+        side,
+        scene.random(0),
+    )
     light = np.array(colorsys.hsv_to_rgb(scene.place, 0.9, 1.0)) * 255
     lit = 0.55 * face + 0.45 * light
     top, left = (height - side) // 2, (width - side) // 2

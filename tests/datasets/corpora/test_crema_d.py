@@ -138,6 +138,21 @@ def test_a_wrong_line_of_the_table_is_named(root: Path, tmp_path: Path, line: st
         prepared(crema_d, root, tmp_path / "out")
 
 
+def test_a_damaged_archive_of_the_table_is_named(root: Path, tmp_path: Path) -> None:
+    table = root / "processedResults" / "summaryTable.csv"
+    packed = bytearray(gzip.compress(table.read_bytes() * 20))
+    packed[20:40] = bytes(20)
+    put(tmp_path / "tables" / "summaryTable.csv.gz", bytes(packed))
+    with pytest.raises(UserError, match=r"summaryTable.csv.gz: not a readable table"):
+        prepared(crema_d, tmp_path / "tables", tmp_path / "out")
+
+
+def test_folds_without_the_actors_are_said_to_differ(root: Path, tmp_path: Path) -> None:
+    (root / "VideoDemographics.csv").unlink()
+    clips(root, tmp_path / "out")
+    assert "folds are not balanced by sex" in (tmp_path / "out" / "prepared.json").read_text()
+
+
 def test_a_clone_without_its_media_says_how_to_get_them(root: Path, tmp_path: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     for path in (root / "AudioWAV").iterdir():

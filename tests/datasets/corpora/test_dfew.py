@@ -75,6 +75,16 @@ class TestOfficial:
         assert clip.cells["faces"] == "Clip/clip_224x224/00002#25@1"
         assert (clip.cells["video"], clip.cells["audio"]) == ("raw/2.mp4", "raw_wav/2.wav")
 
+    def test_lists_that_a_spreadsheet_saved(self, root: Path, tmp_path: Path) -> None:
+        """With a byte order mark, semicolons, quotes, and line ends of Windows."""
+        right = read(root, tmp_path / "a")
+        for file in root.rglob("set_*.csv"):
+            lines = ['"' + line.replace(",", '";"') + '"\r\n' for line in file.read_text().split()]
+            file.write_bytes(("\ufeff" + "".join(lines)).encode())
+        assert [(c.clip_id, c.labels) for c in read(root, tmp_path / "b").clips] == [
+            (c.clip_id, c.labels) for c in right.clips
+        ]
+
     def test_numbers_that_lost_their_zeros_in_a_table(self, root: Path, tmp_path: Path) -> None:
         for file in root.rglob("set_*.csv"):
             lines = file.read_text().split()
@@ -128,14 +138,14 @@ class TestOfficial:
             bool(c.cells["audio"]) for c in manifest.clips
         ]
 
-    def test_votes_are_counts_in_order_of_the_classes(self, root: Path, tmp_path: Path) -> None:
+    def test_votes_are_shares_in_order_of_the_classes(self, root: Path, tmp_path: Path) -> None:
         manifest = read(root, tmp_path)
         assert list(manifest.corpus.tasks) == ["emotion", "emotion_votes"]
         for clip in manifest.clips:
             votes, label = clip.labels["emotion_votes"], clip.labels["emotion"]
             assert votes is not None and label is not None
-            assert len(votes) == 7 and sum(votes) <= 10
-            assert votes[int(label[0])] >= 7
+            assert len(votes) == 7 and sum(votes) == pytest.approx(1, abs=1e-3)
+            assert votes[int(label[0])] >= 0.7
 
     def test_16_pictures_are_never_faces(self, root: Path, tmp_path: Path) -> None:
         assert read(root, tmp_path / "a").clips[0].cells["faces16"] == "Clip/clip_224x224_16f/00001#16"
@@ -313,6 +323,10 @@ class TestMedia:
         assert len(found) == 2
         assert not [p for p in looked if str(p).endswith((".jpg", ".mp4"))]
         assert not [f for f in survey.files if f.endswith(".jpg")]
+
+    def test_two_folders_of_one_clip(self, root: Path, tmp_path: Path) -> None:
+        shutil.copytree(root / "Clip" / "clip_224x224" / "00002", root / "Clip" / "clip_224x224" / "2")
+        fails(root, tmp_path, "both of clip 00002")
 
     def test_two_videos_of_one_clip(self, root: Path, tmp_path: Path) -> None:
         shutil.copy(root / "raw" / "2.mp4", root / "raw" / "00002.mp4")

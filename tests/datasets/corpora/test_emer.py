@@ -169,6 +169,21 @@ def test_a_broken_workbook_stops_or_is_listed(tmp_path: Path) -> None:
     assert count == 2 and list(left_out) == ["1_sport_sad"]
 
 
+def test_what_computers_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    root = release(tmp_path / "r")
+    for path in [p for p in root.rglob("*") if p.is_file()]:
+        for mark in ("._", "~$"):
+            path.with_name(mark + path.name).write_bytes(b"junk")
+    assert prepared(emer, root, tmp_path / "out") == (3, {})
+
+
+def test_of_two_label_tables_none_is_taken(tmp_path: Path) -> None:
+    root = release(tmp_path / "r")
+    studio.write_lines(root / "EMER_label.csv", ["ID,ER 7-class", "1_film_happy,Fear"])
+    with pytest.raises(UserError, match=r"EMER_label.csv: .*EMER_label.xlsx says the same things"):
+        prepared(emer, root, tmp_path / "out")
+
+
 def test_another_folder_is_refused_and_told_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     with pytest.raises(UserError, match=r"'eye_movement data', .* nor smead_cross .*; found holiday"):

@@ -125,6 +125,7 @@ def test_codes_of_validity_mean_what_was_said(
         ([0, 0], "", r"validity of the left eye is written as 0, and"),
         ([0, 4], "one", r"codes 0, 4 .* --validity one has only 0 and 1"),
         ([0, 7], "", "codes 0, 7"),
+        ([0, 4, 7], "", "codes 0, 4, 7"),
     ],
 )
 def test_codes_of_validity_are_never_guessed(tmp_path: Path, codes: list[float], validity: str, message: str) -> None:

@@ -45,6 +45,21 @@ def test_columns_are_found_by_what_they_may_be_called(tmp_path: Path, headings: 
     }  # fmt: skip
 
 
+def test_of_two_columns_that_may_be_meant_none_is_taken(tmp_path: Path) -> None:
+    table: list[list[Any]] = [["ID", "ER Emotion", "ER Category"], ["1_film_sad", "Sad", "Fear"]]
+    with pytest.raises(UserError, match=r"'ER Emotion' and 'ER Category' may both be er7.*--label-column er7="):
+        read(tmp_path, table)
+    assert read(tmp_path, table, columns={"er7": "ER Category"}).cells["1_film_sad"]["er7"] == "fear"
+    with pytest.raises(UserError, match="'Emotion' and 'Category' may both be fer7"):
+        read(tmp_path, [["ID", "Emotion", "Category"], ["1_film_sad", "Sad", "Fear"]], side="fer")
+
+
+def test_codes_may_be_written_with_a_point(tmp_path: Path) -> None:
+    table = [["ID", "FER 7-class"], ["1_film_sad", "0.0"], ["2_film_sad", "5.0"]]
+    cells = read(tmp_path, table, emotions=ORDER).cells
+    assert [cells[f"{k}_film_sad"]["fer7"] for k in (1, 2)] == ["happiness", "anger"]
+
+
 def test_headings_in_two_rows(tmp_path: Path) -> None:
     table: list[list[Any]] = [
         ["ID", "ER", None, "FER", None, None], [None, "7-class", "Valence", "7-class", "Valence", "Intensity"],

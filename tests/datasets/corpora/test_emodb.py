@@ -80,6 +80,7 @@ def test_the_packaged_form_brings_lengths_and_what_listeners_said(packaged: Path
         ("03a01Fa", "04a01Fa", r"row 2: '04a01Fa.flac' is not speaker"),
         ("03a01Fa", "03a01Xa", r"row 2: '03a01Xa.flac' is not speaker"),
         ("file,", "path,", r"row 2: file missing"),
+        ("audio16k/03", "../03", r"row 2: '../03a01Fa.flac' leads out of the root"),
     ],
 )
 def test_a_table_that_contradicts_itself_is_refused(

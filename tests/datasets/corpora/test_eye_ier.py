@@ -97,7 +97,11 @@ def test_packed_arrays_are_rows_of_one_file(tmp_path: Path) -> None:
     [
         ({"participant": None}, "not readable, or without data, columns"),
         ({"condition_names": np.array(["a", "b", "c", "d", "e"])}, "conditions are not control, npc"),
-        ({"participant": np.arange(3)}, "lists differ in length"),
+        ({"participant": np.arange(3)}, "its lists do not fit each other"),
+        ({"participant": np.array(["7", "11"] * 5)}, "do not fit"),
+        ({"columns": np.array([])}, "do not fit"),
+        ({"data": np.zeros(3, np.float32)}, "do not fit"),
+        ({"offset": np.array([*range(0, 100, 10), 900])}, "do not fit"),
         ({"condition": np.zeros(10, int)}, r"row 1: person 7 under control twice"),
         ({"condition": np.array([0, 1, 2, 3, 9] * 2)}, r"row 4: 10 samples under condition 9"),
     ],

@@ -59,6 +59,13 @@ def test_a_number_that_contradicts_its_path(root: Path, tmp_path: Path) -> None:
         read(root, tmp_path)
 
 
+def test_a_path_that_leads_elsewhere(root: Path, tmp_path: Path) -> None:
+    file = root / "Annotation" / "train.csv"
+    file.write_text(file.read_text() + "../Happy/..,3\n")
+    with pytest.raises(UserError, match=r"'\.\./Happy/\.\.' is not Scene/Emotion/id"):
+        read(root, tmp_path)
+
+
 def test_lists_of_two_orders(root: Path, tmp_path: Path) -> None:
     file = root / "Annotation" / "test.csv"
     lines = (root / twin.OTHERS / "test_All.txt").read_text().split("\n")[:-1]

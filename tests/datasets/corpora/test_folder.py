@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -142,8 +143,51 @@ class TestATree:
         assert len(clips(root, tmp_path / "out", skip=True)) == 17
         assert len(clips(root, tmp_path / "out", "--no-look")) == 18
 
+    def test_what_mer_wrote_and_hidden_folders_are_no_clips(
+        self, root: Path, tmp_path: Path, media: dict[str, bytes]
+    ) -> None:
+        put(root / ".git" / "a.mp4", media["film"])
+        put(root / "data" / "transcripts" / "a.json", "{}")
+        clips(root, root / "data")
+        assert len(clips(root, root / "data")) == 18
+        (root / "data" / "transcripts" / "a.json").unlink()
+        assert len(clips(root, tmp_path / "out")) == 18
+
+    def test_linked_folders_are_said(self, root: Path, tmp_path: Path) -> None:
+        (root / "more").symlink_to(root / "sad", target_is_directory=True)
+        assert len(clips(root, tmp_path / "out")) == 18
+        assert "1 folders are links and were not looked into, e.g. more" in notes(tmp_path / "out")
+
+    def test_words_alone_are_said(self, root: Path, tmp_path: Path) -> None:
+        put(root / "README.txt", "how it was recorded")
+        clips(root, tmp_path / "out")
+        assert "1 clips are words alone, e.g. 'README'" in notes(tmp_path / "out")
+
+    def test_a_folder_may_be_called_as_nothing_is_elsewhere(self, tmp_path: Path, media: dict[str, bytes]) -> None:
+        for mood in ("-", "sad "):
+            put(tmp_path / "clips" / mood / "a.mp4", media["film"])
+        found = clips(tmp_path / "clips", tmp_path / "out", "--label-level", "1")
+        assert [c.labels["emotion"] for c in found.values()] == [[0.0], [1.0]]
+        assert found["sad /a"].cells["emotion"] == "sad"
+
 
 class TestMistakesInATree:
+    @pytest.mark.parametrize("name", [" sad/a.mp4", "sad/J\udcfcrgen.mp4", "sad/a\nb.mp4"])
+    def test_a_name_that_no_table_can_hold(self, root: Path, tmp_path: Path, name: str) -> None:
+        put(root / name)
+        refuse(root, tmp_path, "begins with a blank, or has what is no character")
+
+    def test_what_cannot_be_divided_is_known_before_files_are_opened(
+        self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(folder, "_looked", None)
+        refuse(root, tmp_path, "3 people do not fill 4 parts", "--folds", "4", *PEOPLE)
+
+    def test_classes_of_values(self, root: Path, tmp_path: Path) -> None:
+        options = ("--label-regex", r"_(\d+)", "--label-kind", "continuous", "--classes", "1,2")
+        refuse(root, tmp_path, "the labels are values", *options)
+        refuse(root, tmp_path, "a name is empty or stands twice", "--label-level", "1", "--classes", "glad,,sad")
+
     def test_nothing_to_read(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         put(tmp_path / "clips" / "a.docx")
         put(tmp_path / "clips" / "b.docx")
@@ -185,7 +229,7 @@ class TestMistakesInATree:
 
     def test_classes_that_differ_in_capitals(self, root: Path, tmp_path: Path, media: dict[str, bytes]) -> None:
         put(root / "Glad" / "Bo_3.mp4", media["film"])
-        refuse(root, tmp_path, "'Glad' and 'glad' differ in capitals only", "--label-level", "1")
+        refuse(root, tmp_path, "'Glad' and 'glad' differ in capitals", "--label-level", "1")
 
     def test_two_films_of_one_clip(self, root: Path, tmp_path: Path, media: dict[str, bytes]) -> None:
         put(root / "glad" / "Bo_1.avi", media["film"])
@@ -244,6 +288,17 @@ class TestATable:
         table(root, "path", f"{root}/glad/Bo_1.mp4")
         assert clips(root, tmp_path / "out")["glad/Bo_1"].cells["video"] == "glad/Bo_1.mp4"
 
+    def test_german_excel(self, tmp_path: Path, media: dict[str, bytes]) -> None:
+        root = tmp_path / "clips"
+        put(root / unicodedata.normalize("NFD", "Jürgen.mp4"), media["film"])  # as macOS writes it
+        lines = ["Path;Label;Start;Subject", "Jürgen.mp4;0,5;0,25;Jürgen", ".\\x\\..\\Jürgen.mp4;1;0,125;Jürgen", ""]
+        put(root / "clips.csv", "\r\n".join(lines).encode("cp1252"))
+        found = [*clips(root, tmp_path / "out", "--label-kind", "continuous").values()]
+        assert [(c.start, c.labels["emotion"], c.subject) for c in found] == [
+            (0.25, [0.5], "Jürgen"), (0.125, [1.0], "Jürgen"),
+        ]  # fmt: skip
+        assert (root / found[0].cells["video"]).is_file()
+
     def test_several_stretches_of_a_file(self, root: Path, tmp_path: Path) -> None:
         table(root, "path,start,end,label", "glad/Bo_1.mp4,0,0.2,a", "glad/Bo_1.mp4,0.2,,b")
         found = clips(root, tmp_path / "out")
@@ -274,7 +329,16 @@ class TestATable:
     @pytest.mark.parametrize(
         ("lines", "message"),
         [
-            (("file,label", "glad/Bo_1.mp4,x"), "row 2: no file. Fill in 'path'"),
+            (("file,label", "glad/Bo_1.mp4,x"), "no column 'path', and none called video.*it has file, label"),
+            (("path,label", ",x"), "row 2: no file. Fill in 'path'"),
+            (("path", "glad"), "row 2: .*/glad is a folder. Write a row per file"),
+            (
+                ("path,video", "glad/Bo_1.mp4,sad/Bo_1.mp4"),
+                "row 2: 'path' is 'glad/Bo_1.mp4', 'video' is 'sad/Bo_1.mp4'",
+            ),
+            (("path,Path", "a,b"), r"two columns differ in capitals only \(path, Path\)"),
+            (("path", "glad/Bo_1.mp4", "", "x.mp4"), "row 4: .*x.mp4: no such file"),
+            (("path,subject", "glad/Bo_1.mp4,Bo", "glad/Bo_2.mp4,bo"), "the subjects 'Bo' and 'bo' differ in capitals"),
             (("path", "glad/bo_1.mp4"), r"row 2: .*glad/bo_1.mp4: no such file; there is glad/Bo_1.mp4"),
             (("path", "../secret.mp4"), r"row 2: \.\./secret.mp4 leads out of"),
             (("path", "/etc/passwd"), "row 2: /etc/passwd lies outside"),
@@ -318,6 +382,13 @@ class TestSplits:
         manifest = Manifest.read(tmp_path / "out" / "manifest.csv")
         assert manifest.corpus.subject_disjoint == "true" and split_clips(manifest, None, 0, 0).stamp == ""
 
+    def test_a_class_that_no_training_sees_is_said(self, root: Path, tmp_path: Path) -> None:
+        people = ("--label-level", "1", "--subject-level", "1")
+        clips(root, tmp_path / "out", *people, "--split", "50/50")
+        assert "is in train: it will not be learned" in notes(tmp_path / "out")
+        clips(root, tmp_path / "folds", *people, "--folds", "2")
+        assert "only: it will not be learned where that one is the test" in notes(tmp_path / "folds")
+
     def test_the_same_command_divides_alike(self, root: Path, tmp_path: Path) -> None:
         options = (*PEOPLE, "--split", "60/40")
         first, second = (clips(root, tmp_path / name, *options) for name in ("a", "b"))
@@ -345,7 +416,8 @@ class TestSplits:
             (("--split", "70/15/15"), "the subject of the clip 'glad/Anna B_1' is not known.*--by clip"),
             (("--split", "70/15/16", *PEOPLE), "Write percent that make 100"),
             (("--split", "a/b", *PEOPLE), "Write percent that make 100"),
-            (("--folds", "4", *PEOPLE), r"3 subject\(s\) do not fill 4 parts"),
+            (("--folds", "10", *PEOPLE), "3 people do not fill 10 parts. Ask for 3 at most"),
+            (("--split", "/".join(["10"] * 10), *PEOPLE), "equal parts are --folds"),
             (("--folds", "1", *PEOPLE), "Give at least 2"),
             (("--folds", "3", "--split", "50/50", *PEOPLE), "--split and --folds together"),
         ],

@@ -172,6 +172,8 @@ def test_the_published_numbers_are_compared(tmp_path: Path) -> None:
         ("2,3,9,8,Win,2", "row 3: frames 9 to 8"),
         ("2,3,-1,8,Win,2", "start_frame '-1' is not a whole number"),
         ("2,3,1.5,8,Win,2", "start_frame '1.5'"),
+        ("2,nan,0,8,Win,2", "class 'nan' is not a whole number"),
+        ("2,3,0,inf,Win,2", "end_frame 'inf' is not a whole number"),
         ("2,3,0,8,Draw,2", "'Draw' is not Win or Lose"),
         ("2,3,0,8,Lose,2", "row 3: outcome of video 2 is negative, and positive in an earlier row"),
         ("2,3,0,8,Win,4", "row 3: subject of video 2 is 4, and 2 in an earlier row"),
@@ -189,6 +191,23 @@ def test_columns_may_stand_in_any_order_but_must_be_there(tmp_path: Path) -> Non
     assert manifest.clips[0].labels["gesture"] == [30.0] and manifest.clips[0].end == 1.0
     with pytest.raises(UserError, match=r"column\(s\) subject_id are missing"):
         read(table(tmp_path / "b", "2,1,0,24,Win", header=HEADER.removesuffix(",subject_id")), tmp_path / "out")
+
+
+def test_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    (clip,) = read(table(tmp_path / "in", "2.0,31.0,0.0,24.0,Win,2.0"), tmp_path / "out").clips
+    assert (clip.clip_id, clip.end, clip.labels["gesture"]) == ("0002_0", 1.0, [30.0])
+
+
+def test_who_is_in_no_part_of_the_split_is_left_out_and_told(tmp_path: Path) -> None:
+    root = table(tmp_path / "in", "2,1,0,24,Win,2", "3,1,0,24,Win,80", "700,1,0,24,Win,4")
+    for protocol, missing in (("official", "0003"), ("miga", "0700")):
+        manifest = read(root, tmp_path / "out", "--protocol", protocol)
+        assert missing not in {c.group for c in manifest.clips} and len(manifest.clips) == 2
+        assert (
+            f"1 video(s) are in no part of this split, and are not in the manifest: {missing}"
+            in told(tmp_path / "out")[0]
+        )
+    assert len(read(root, tmp_path / "out", "--protocol", "none").clips) == 3
 
 
 def test_the_base_of_frames_is_proved_or_doubted(tmp_path: Path) -> None:
@@ -220,7 +239,7 @@ def test_a_broken_video_stops_or_is_listed(roots: SimpleNamespace, tmp_path: Pat
         read(root, tmp_path / "out")
     count, left_out = prepared(imigue, root, tmp_path / "out", True)
     assert count == 1 and list(left_out) == ["0086.mp4"]
-    assert "1 video(s) of the labels have neither picture nor skeleton here" in told(tmp_path / "out")[0]
+    assert "1 video(s) have neither picture nor skeleton here" in told(tmp_path / "out")[0]
 
 
 # -- The archives of the challenge --------------------------------------------------------------------------------------
@@ -239,6 +258,8 @@ def test_the_archives_give_the_same_clips_without_subjects(roots: SimpleNamespac
     notes, facts = told(tmp_path)
     assert "no file says whom a video shows" in notes and "classes of the test videos are withheld" in notes
     assert facts["layout"] == "miga" and facts["hand_first_in_file"] == "left"
+    with np.load(tmp_path / "skeletons/0085.npz") as arrays:
+        assert arrays["skeleton"].shape[1] == 137, "all points are taken where there is a file of fewer beside them"
 
 
 def test_the_emotion_track(roots: SimpleNamespace, tmp_path: Path) -> None:
@@ -255,6 +276,12 @@ def test_numbers_for_who_won_are_asked_about(tmp_path: Path) -> None:
         read(root, tmp_path / "out", "--task", "emotion")
     manifest = read(root, tmp_path / "out", "--task", "emotion", "--won", "0")
     assert [c.cells["emotion"] for c in manifest.clips] == ["negative", "positive"]
+
+
+def test_a_video_that_was_won_and_lost_is_refused(tmp_path: Path) -> None:
+    root = table(tmp_path / "in", "0012,Win", "0012,Lose", name="train_label.csv", header="Video_ID,Label,")
+    with pytest.raises(UserError, match=r"row 3: outcome of video 12 is negative, and positive in an earlier row"):
+        read(root, tmp_path / "out", "--task", "emotion")
 
 
 def test_classes_of_the_challenge_are_checked(tmp_path: Path) -> None:
@@ -296,6 +323,11 @@ def test_a_list_of_clips_says_by_itself_how_labels_are_counted(tmp_path: Path) -
     root = table(tmp_path / "d", "0187_0,0", "0012_1,99", name="x.csv", header="sample,label")
     with pytest.raises(UserError, match="0 and 99 both occur"):
         read(root, tmp_path / "out")
+
+
+def test_a_list_may_be_called_as_the_table_of_the_full_data_set(tmp_path: Path) -> None:
+    root = table(tmp_path / "in", "0187_0,0", "0012_1,31", name="labels.csv", header="Sample,Label")
+    assert [c.clip_id for c in read(root, tmp_path / "out").clips] == ["0187_0", "0012_1"]
 
 
 def test_lines_of_a_clip_list_and_clips_that_were_cut_out(roots: SimpleNamespace, tmp_path: Path) -> None:
@@ -357,3 +389,5 @@ def test_the_command(roots: SimpleNamespace, tmp_path: Path, capsys: pytest.Capt
     assert "clips differ from the published numbers" in capsys.readouterr().out
     assert mer("prepare", "imigue", "--root", tmp_path / "out", "--out", tmp_path / "b") != 0
     assert "neither labels_20200831.csv" in one_line(capsys.readouterr().err)
+    assert mer("prepare", "imigue", "--root", roots.miga, "--out", tmp_path / "c", "--workers", "-1") != 0
+    assert "--workers -1. Give at least 1." in one_line(capsys.readouterr().err)

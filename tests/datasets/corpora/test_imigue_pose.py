@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +150,25 @@ def test_what_is_converted_stays_until_its_source_changes(tmp_path: Path, monkey
     monkeypatch.setattr(imigue_pose, "read", lambda path: pytest.fail("read again"))
     assert one(tmp_path, source) == first
     monkeypatch.setattr(imigue_pose, "read", read)
+    first.job.skeleton.write_bytes(first.job.skeleton.read_bytes()[:3000])
+    assert one(tmp_path, source) == first, "a damaged array is made again"
     workbook(source, interview()[:7])
     assert one(tmp_path, source).frames == 7
     assert array(one(tmp_path, source, joints="imigue36")).shape == (7, 36, 3)
+
+
+def test_a_process_that_is_killed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(ThreadPoolExecutor):
+        def __init__(self, workers: int, context: object):
+            super().__init__(workers)
+
+        def map(self, *_: Any) -> Any:
+            raise BrokenProcessPool("killed")
+
+    monkeypatch.setattr(imigue_pose, "ProcessPoolExecutor", Killed)
+    jobs = [job(tmp_path, tmp_path / f"000{k}_2.xlsx", k) for k in (1, 2)]
+    with pytest.raises(UserError, match=r"ended from outside.*--workers 1"):
+        list(converted(jobs, 2, None))
 
 
 def test_faces_are_the_points_of_the_face(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tiny import prepared
 
 from mer.datasets.corpora import imigue, imigue_ids
-from mer.datasets.corpora.imigue_folds import grouped_folds
+from mer.datasets.corpora.folds import grouped_folds
 from mer.datasets.corpora.imigue_ids import part
 from mer.datasets.manifest import Manifest
 from mer.errors import UserError
@@ -57,6 +57,8 @@ def test_what_a_protocol_leaves_out() -> None:
     assert part("gesture", "official", 348, 2) == "train" and part("gesture", "miga", 348, 2) is None
     assert part("emotion", "official", 2, 2) is None and part("emotion", "miga", 2, 2) == "val"
     assert part("gesture", "none", 348, None) == ""
+    assert part("gesture", "official", 2, 73) is None and part("gesture", "official", 454, None) is None
+    assert part("gesture", "miga", 454, None) is None
 
 
 def test_folds_share_no_group_and_every_class_is_spread() -> None:
@@ -72,8 +74,10 @@ def test_folds_share_no_group_and_every_class_is_spread() -> None:
 
 
 def test_more_folds_than_people_are_refused() -> None:
-    with pytest.raises(UserError, match="3 folds of 2 people"):
+    with pytest.raises(UserError, match=r"3 folds of 2 people or videos\. Choose from 2 to 2 folds"):
         grouped_folds([("a", "x"), ("b", "x")], 3)
+    with pytest.raises(UserError, match="add people"):
+        grouped_folds([("a", "x")], 2)
 
 
 @pytest.mark.real

@@ -213,6 +213,13 @@ def test_a_time_that_is_none_and_a_repeated_row_are_named(root: Path, tmp_path: 
         prepared(meld, root, tmp_path / "out")
 
 
+def test_a_quote_that_is_never_closed_is_named(root: Path, tmp_path: Path) -> None:
+    path = root / "dev_sent_emo.csv"
+    path.write_text(path.read_text() + '7,"' + "x" * 200_000)
+    with pytest.raises(UserError, match=r"dev_sent_emo.csv, line \d+: field larger"):
+        prepared(meld, root, tmp_path / "out")
+
+
 def test_an_utterance_that_ends_before_it_begins_is_counted(root: Path, tmp_path: Path) -> None:
     table(root, "dev", [("hey", "Ross", "neutral", 0, 0)], end="00:16:01,000")
     clips(root, tmp_path / "out")

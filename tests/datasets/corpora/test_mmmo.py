@@ -47,6 +47,14 @@ def test_more_than_three_and_a_quarter_is_positive(tmp_path: Path) -> None:
     found = clips(pack(tmp_path / "mmmo"), tmp_path / "out")
     assert [c.cells["sentiment"] for c in found] == ["negative", "positive", "positive"]
     assert [c.labels["score"] for c in found] == [[3.0], [3.5], [5.0]]
+    between = clips(pack(tmp_path / "between", y=np.array([3.2, 3.25, 3.3])), tmp_path / "out2")
+    assert [c.cells["sentiment"] for c in between] == ["negative", "negative", "positive"]
+
+
+def test_a_step_with_a_face_and_no_voice_is_kept(tmp_path: Path) -> None:
+    audio = np.ones((3, 20, 74))
+    audio[:, :5] = 0
+    assert [c.start for c in clips(pack(tmp_path / "mmmo", audio=audio), tmp_path / "out")] == [4, 0, 0]
 
 
 def test_each_file_is_a_split_and_a_missing_test_is_said(tmp_path: Path) -> None:
@@ -67,6 +75,8 @@ def test_each_file_is_a_split_and_a_missing_test_is_said(tmp_path: Path) -> None
         ({"video": np.ones((3, 19, 36))}, "do not belong together"),
         ({"audio": np.zeros((3, 20, 74)), "video": np.zeros((3, 20, 36))}, "row 0: all steps are zero"),
         ({"y": np.array([None, 1, 2], dtype=object)}, "not readable"),
+        ({"y": np.array(["a", "b", "c"])}, "holds no numbers"),
+        ({"y": np.ones((3, 1))}, r"y has 2 dimension\(s\), not 1"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

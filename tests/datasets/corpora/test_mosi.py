@@ -184,13 +184,29 @@ class TestFeatures:
             ({"label": np.array([0, 1, 2, 0, 1])}, "row 2: label 2 is not 0 or 1"),
             ({"label": np.array([0, 1])}, "differ in length"),
             ({"position": np.array([1, 3, 3, 1, 2])}, "-a_b_3 stands twice"),
+            ({"position": np.array([1, 3, 2.5, 1, 2])}, "position holds no whole numbers"),
+            ({"video_id": np.array(["../x"] * 5)}, r"row 0: video_id '\.\./x' is no id of YouTube"),
+            ({"text": np.float32(1)}, r"text has 0 dimension\(s\), not 2"),
         ],
     )
+    @pytest.mark.parametrize("level", ["utterance", "review"])
     def test_a_file_that_contradicts_itself_is_refused(
-        self, tmp_path: Path, changes: dict[str, Any], message: str
+        self, tmp_path: Path, changes: dict[str, Any], message: str, level: str
     ) -> None:
         with pytest.raises(UserError, match=message):
-            prepared(mosi, pack(tmp_path / "mosi", **changes), tmp_path / "out")
+            prepared(mosi, pack(tmp_path / "mosi", **changes), tmp_path / "out", False, "--level", level)
+
+    def test_a_bit_that_fell_over_in_a_packed_file_is_one_line(self, tmp_path: Path) -> None:
+        root = pack(tmp_path / "mosi")
+        with np.load(root / "train.npz") as arrays:
+            np.savez_compressed(
+                root / "train.npz", **{k: np.tile(v, (50,) + (1,) * (v.ndim - 1)) for k, v in arrays.items()}
+            )
+        raw = bytearray((root / "train.npz").read_bytes())
+        raw[60:90] = b"\xff" * 30
+        (root / "train.npz").write_bytes(raw)
+        with pytest.raises(UserError, match="not readable, or without"):
+            prepared(mosi, root, tmp_path / "out")
 
 
 def test_a_root_with_both_asks_which(tmp_path: Path) -> None:

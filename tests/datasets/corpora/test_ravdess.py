@@ -146,6 +146,8 @@ class TestPackagedForm:
             ("actor", 5, "contradicts"),
             ("actor", "two", "actor"),
             ("clip", "a", "'a'"),
+            ("audio", "../a.wav", "leads out of the root"),
+            ("audio", "", "audio missing"),
         ],
     )
     def test_a_row_that_contradicts_its_name_is_named_with_its_line(
@@ -155,7 +157,7 @@ class TestPackagedForm:
             rows: list[dict[str, object]] = [dict(row) for row in csv.DictReader(stream)]
         rows[1][column] = value
         table(packaged / "clips.csv", rows)
-        with pytest.raises(UserError, match=rf"clips\.csv, line 3: .*{named}"):
+        with pytest.raises(UserError, match=rf"clips\.csv, row 3: .*{named}"):
             prepared(ravdess, packaged, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 

@@ -24,7 +24,8 @@ def grouped_folds(units: Iterable[tuple[str, str]], count: int) -> dict[str, int
     for group, label in units:
         groups.setdefault(group, Counter())[label] += 1
     if not 2 <= count <= len(groups):
-        raise UserError(f"{count} folds of {len(groups)} people or videos", f"Choose --folds from 2 to {len(groups)}")
+        remedy = f"Choose from 2 to {len(groups)} folds" if len(groups) > 1 else "Leave the folds out, or add people"
+        raise UserError(f"{count} folds of {len(groups)} people or videos", remedy)
     whole = sum(groups.values(), Counter[str]())
     filled = [Counter[str]() for _ in range(count)]
     found: dict[str, int] = {}
