@@ -22,7 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("mer.experiments.training:validate", "score a checkpoint on the validation split"),
     "test": ("mer.experiments.training:test", "open the test split, write the score file"),
     "crossval": ("mer.experiments.crossval", "train and score every fold, with intervals and baselines"),
-    "compare-fusions": ("mer.experiments.compare_fusions", "every fusion on one corpus: means, intervals, paired tests, cost"),
+    "compare-fusions": (
+        "mer.experiments.compare_fusions",
+        "every fusion on one corpus: means, intervals, paired tests, cost",
+    ),
     "look": ("mer.analysis.look", "one page per clip: faces, tracks, crops, skeleton, motion, speech"),
     "predict": ("mer.inference.predict", "video files in; probabilities, frame timeline and picture out"),
     "evaluate": ("mer.evaluation.evaluate", "metrics with intervals from a score file"),

@@ -34,6 +34,13 @@ TASKS = {
     "dfew": tasks(emotion="dfew7.v1"),
     "bah": tasks(ah="bah2.v1", ah_frame="bah2.v1"),
     "imigue": tasks(gesture="imigue32.v1", emotion="imigue_emotion2.v1"),
+    "compare": tasks(emotion="ravdess8.v1"),
+    "crema_d": tasks(emotion="crema_d6.v1"),
+    "emodb": tasks(emotion="emodb4.v1"),
+    "folder": tasks(label="basic7.v1"),
+    "meld": tasks(emotion="meld7.v1", sentiment="meld3.v1"),
+    "mmmo": tasks(sentiment="mmmo2.v1", score="mmmo_score.v1"),
+    "mosi": tasks(sentiment="mosi2.v1"),
     "quickstart": tasks(emotion="synthetic4.v1"),
     "ravdess": tasks(emotion="ravdess8.v1"),
     "utd_mhad": tasks(action="utd_mhad27.v1"),
@@ -62,7 +69,11 @@ def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
             "split": split,
             "fold": i,
             "frame_labels": "",
-            **{n: task.space.names[0] for n, task in given.items() if task.level == "video" and task.space.kind == "classes"},
+            **{
+                n: task.space.names[0]
+                for n, task in given.items()
+                if task.level == "video" and task.space.kind == "classes"
+            },
             **{n: ";".join("0" * len(t.space)) for n, t in given.items() if t.space.kind == "continuous"},
             **dict.fromkeys(modalities, "x"),
         }

@@ -9,8 +9,8 @@ import tiny
 import yaml
 from tiny import mer, one_line
 
-from mer.datasets.synthetic import generate
 from mer.datasets.extract import configured
+from mer.datasets.synthetic import generate
 from mer.experiments import training
 
 
@@ -45,9 +45,7 @@ def test_settings_go_to_the_class_wherever_it_stands(corpus: Path, tmp_path: Pat
     assert "overlay" not in laid
 
 
-def test_the_environment_names_one_for_a_session(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_names_one_for_a_session(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny.config(tmp_path / "c.yaml", corpus)
     monkeypatch.setenv("MER_OVERLAY", str(overlay(tmp_path / "o.yaml", **{"mer.encoders.MelNet": {"dim": 4}})))
     assert resolved(config)["model"]["encoders"]["audio"]["init_args"]["dim"] == 4

@@ -82,7 +82,9 @@ def one_line(text: str) -> str:
     return lines[0]
 
 
-def prepared(reader: ModuleType, root: Path, out: Path, skip_errors: bool = False, *options: str) -> tuple[int, dict[str, str]]:
+def prepared(
+    reader: ModuleType, root: Path, out: Path, skip_errors: bool = False, *options: str
+) -> tuple[int, dict[str, str]]:
     """`mer prepare` by a reader: number of clips, and what was left out."""
     parser = argparse.ArgumentParser()
     if hasattr(reader, "options"):

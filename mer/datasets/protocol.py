@@ -11,7 +11,6 @@ import numpy as np
 from mer.datasets.manifest import Clip, Manifest
 from mer.errors import UserError
 
-
 EVERYTHING = "all"
 
 

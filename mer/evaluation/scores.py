@@ -110,7 +110,10 @@ class Scores:
         """The same rows in another label space; rows whose label has no counterpart there are unlabelled."""
         if self.space.kind != "classes":
             return replace(self, space=mapping.target)
-        done: dict[str, Any] = {"probabilities": mapping.probabilities(self.probabilities), "target": mapping.targets(self.target)}
+        done: dict[str, Any] = {
+            "probabilities": mapping.probabilities(self.probabilities),
+            "target": mapping.targets(self.target),
+        }
         return replace(self, space=mapping.target, **done)
 
     def select(self, mask: ArrayLike) -> Scores:

@@ -65,7 +65,10 @@ def emert_line(repeats: int) -> str:
         return once
 
     mine, other = _in_turns([step(ours), step(theirs)], 3 * repeats)
-    return f"emert, published size, forward and backward: {mine:.1f} ms; its formulas one by one: {other:.1f} ms; {other / mine:.2f} x"
+    return (
+        f"emert, published size, forward and backward: {mine:.1f} ms; its formulas one by one: {other:.1f} ms;"
+        f" {other / mine:.2f} x"
+    )
 
 
 def stream(batch: int, count: int, dim: int, seed: int) -> Tokens:
@@ -119,7 +122,7 @@ def _cells(times: Sequence[float | None]) -> str:
 
 
 class Transcription(nn.Module):
-    """EMERT's formulas written down one after the other, for three streams of 8, 32 and 32 tokens: what ours is timed against."""
+    """EMERT's formulas one after the other, for three streams of 8, 32 and 32 tokens: what ours is timed against."""
 
     def __init__(self, dim: int = 64, layers: int = 2, heads: int = 8, head_width: int = 64):
         super().__init__()

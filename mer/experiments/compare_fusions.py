@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -182,7 +183,7 @@ def _run(base: Sequence[str], entry: Entry, seed: int, division: Division, out: 
 def _inherited(base: Sequence[str]) -> dict[str, Any]:
     """`dim` of the fusion in the config: the same width for all, unless a line of the zoo says otherwise."""
     found: dict[str, Any] = {}
-    for flag, value in zip(base, base[1:], strict=False):
+    for flag, value in itertools.pairwise(base):
         if flag == "--config":
             model = (yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}).get("model") or {}
             given = (model.get("fusion") or {}) if isinstance(model.get("fusion"), dict) else {}
@@ -280,7 +281,8 @@ def _cells(row: Row, metric: str) -> list[object]:
     ends = (value.interval.low, value.interval.high) if value.interval else ("", "")
     apart = (gap.interval.low, gap.interval.high) if gap and gap.interval else ("", "")
     return [
-        row.name, value.value, *ends, ";".join(f"{v:.6f}" for v in row.per_seed), row.of_folds, gap.value if gap else "", *apart,
+        row.name, value.value, *ends, ";".join(f"{v:.6f}" for v in row.per_seed), row.of_folds,
+        gap.value if gap else "", *apart,
         "" if row.versus is None or row.versus.p_value is None else row.versus.p_value,
         row.cost.parameters, row.cost.gmacs, row.cost.milliseconds,
     ]  # fmt: skip

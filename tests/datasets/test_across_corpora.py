@@ -84,9 +84,7 @@ def test_train_here_and_score_there(
     assert "task 'emotion' is not the one of" in one_line(capsys.readouterr().err)
 
 
-def test_a_score_file_goes_to_another_space(
-    acted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_score_file_goes_to_another_space(acted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = SPACES["ravdess8.v1"]
     target = np.array([0, 1, 2, 3, 4, 7])
     scores = Scores(

@@ -1,4 +1,4 @@
-"""Each corpus's synthetic twin goes the whole way with each shipped config: prepare, fit, test, predict, as a user would type."""
+"""Each corpus's synthetic twin goes the whole way with each shipped config: prepare, fit, test, predict."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ class Way:
 WAYS: list[Way] = [
     Way("bah/video.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
     Way("bah/frame.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
+    Way("bah/frame_lfan.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
+    Way("bah/frame_can.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
+    Way("bah/video_divergence.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("faces", "text")),
     Way("bah/question.yaml", prepare=("--level", "frame"), clip="Videos/*/*/*.mp4", inputs=("question",)),
     Way("emer/er7.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
     Way("emer/er3.yaml", clip="face video/*.mp4", inputs=("eye", "gaze")),
@@ -56,7 +59,7 @@ WAYS: list[Way] = [
     Way("imigue/gesture_skeleton.yaml", clip="video", inputs=("skeleton",)),
     Way("imigue/emotion.yaml", prepare=("--task", "emotion"), clip="video", beside=("face.faces=faces/{stem}.csv",)),
     Way("dfew/audio_faces.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces",)),
-    Way("dfew/flow.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces", "flow")),
+    Way("dfew/de_iii.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces", "flow")),
     Way("dfew/mma_dfer.yaml", fit=("--data.fold", "1"), clip="raw/*.mp4", inputs=("faces",)),
     Way("mafw/mma_dfer.yaml", fit=("--data.fold", "1"), clip="data/clips/*.mp4", inputs=("faces",)),
     Way("ferv39k/faces.yaml", clip="faces"),

@@ -1,1 +1,1 @@
-"""Corpora: one file each, from the official download to the rows of a manifest. Their synthetic twins are in `datasets/twins`."""
+"""Corpora, from the official download to the rows of a manifest. Their synthetic twins are in `datasets/twins`."""

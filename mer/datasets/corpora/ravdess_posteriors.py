@@ -1,9 +1,9 @@
 """RAVDESS as posteriors of published networks, for late fusion: what three unimodal networks said of every performance.
 
-`posteriors/foldK.npz` of the packaged form holds per fold the answers of a wav2vec network to the sound, of a bi-LSTM and of an
-MLP to the face (Luna-Jimenez et al., Applied Sciences 12(1), 2022), for training and test rows. The answers to training rows come
-from networks fitted on those very rows, as in the published protocol, so they differ from fold to fold: every fold is a corpus of
-its own, `OUT/foldK/manifest.csv`, with its rows in `split`.
+`posteriors/foldK.npz` of the packaged form holds per fold the answers of a wav2vec network to the sound, of a bi-LSTM and
+of an MLP to the face (Luna-Jimenez et al., Applied Sciences 12(1), 2022), for training and test rows. The answers to
+training rows come from networks fitted on those very rows, as in the published protocol, so they differ from fold to fold:
+every fold is a corpus of its own, `OUT/foldK/manifest.csv`, with its rows in `split`.
 """
 
 from __future__ import annotations

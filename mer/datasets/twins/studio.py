@@ -1,4 +1,4 @@
-"""What synthetic twins are made of: pictures, sound, skeletons, gaze and words that show a class plainly. Nobody in them is real.
+"""What synthetic twins are made of: pictures, sound, skeletons, gaze, words that show a class. Nobody in them is real.
 
 Every maker takes a `Scene`: which of how many classes is shown, by whom, and which take it is. The class is seen (colour of the
 light, mouth), heard (pitch), moved (which joints swing, how fast), looked at (where) and said (which word); the person and the
@@ -22,10 +22,11 @@ from mer.datasets.synthetic import draw_person
 from mer.skeletons import layout
 
 RATE = 16000
-_WORDS = (
-    "sunny grim quiet harsh sudden sour shaky smug uneasy stuck flat calm bright slow loud soft warm cold sharp dull"
-    " heavy light round square early late inner outer upper lower rapid steady"
-).split()
+_WORDS = [
+    "sunny", "grim", "quiet", "harsh", "sudden", "sour", "shaky", "smug", "uneasy", "stuck", "flat", "calm", "bright",
+    "slow", "loud", "soft", "warm", "cold", "sharp", "dull", "heavy", "light", "round", "square", "early", "late",
+    "inner", "outer", "upper", "lower", "rapid", "steady",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def words(scene: Scene, count: int = 8) -> list[str]:
 def skeleton(
     scene: Scene, frames: int, name: str, fps: float = 25.0, size: tuple[int, int] = (1280, 720)
 ) -> np.ndarray:
-    """(frames, V, 3) x, y in pixels and confidence of a layout of `mer.skeletons`: one part of the body swings, as the class says."""
+    """(frames, V, 3) x, y in pixels and confidence of a layout of `mer.skeletons`; which part swings, and how fast, is the class."""
     joints = layout(name).size
     random, times = scene.random(3), (np.arange(frames) / fps)[:, None]
     body = np.random.default_rng([scene.seed, 7, joints]).uniform(0.3, 0.7, (joints, 2))
