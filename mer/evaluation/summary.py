@@ -28,6 +28,10 @@ TITLES = {"war": "WAR", "uar": "UAR", "macro_f1": "macro F1", "weighted_f1": "we
 TITLES |= {"ccc": "CCC", "pearson": "Pearson", "mae": "MAE", "rmse": "RMSE"}
 
 
+_TERMINAL = 160  # characters that a confusion matrix may be wide
+_CONFUSIONS = 12
+
+
 @dataclass(frozen=True)
 class Baseline:
     """What knowing nothing of the clip is worth.
@@ -272,6 +276,8 @@ def _class_lines(table: ClassTable) -> list[str]:
 
 
 def _confusion_lines(matrix: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
+    if sum(len(name) + 2 for name in names) > _TERMINAL:
+        return _commonest_confusions(matrix, names)
     corner = "true \\ decided"
     width = max(len(corner), *map(len, names))
     columns = [max(len(name), len(str(matrix[:, i].max()))) for i, name in enumerate(names)]
@@ -281,6 +287,17 @@ def _confusion_lines(matrix: NDArray[np.int64], names: tuple[str, ...]) -> list[
         for name, row in zip(names, matrix.tolist(), strict=True)
     ]
     return [f"  {corner:<{width}}  {head}", *rows]
+
+
+def _commonest_confusions(matrix: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
+    """What is taken for what most often, where a matrix would not fit on a screen; it stands in the JSON."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_CONFUSIONS]
+    pairs = [np.unravel_index(k, wrong.shape) for k in order if wrong.flat[k] > 0]
+    if not pairs:
+        return ["  no row is taken for another class"]
+    shown = [f"  {wrong[i, j]:7d}  {names[i]}  taken for  {names[j]}" for i, j in pairs]
+    return [f"  the commonest confusions, of {int(wrong.sum())} wrong rows:", *shown]
 
 
 def _many(count: int, what: str) -> str:

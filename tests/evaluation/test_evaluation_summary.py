@@ -8,7 +8,7 @@ from made_scores import clustered, make_scores, make_values
 
 from mer.errors import UserError
 from mer.evaluation.summary import evaluate
-from mer.labels import LabelSpace
+from mer.labels import SPACES, LabelSpace
 
 
 def test_the_numbers_the_majority_baseline_and_the_tables() -> None:
@@ -57,6 +57,18 @@ def test_the_table_quotes_percent_with_the_interval_and_its_units() -> None:
     assert "WARNING" not in result.table()
     assert "true \\ decided" in result.table()
     assert "true \\ decided" not in result.table(details=False)
+
+
+def test_of_many_classes_the_commonest_confusions_are_shown() -> None:
+    gestures = SPACES["imigue32.v1"]
+    text = evaluate(make_scores([0, 0, 0, 30, 31], [30, 30, 0, 30, 0], space=gestures)).table()
+    assert "true \\ decided" not in text
+    assert max(map(len, text.splitlines())) < 200
+    wrong = text[text.index("the commonest confusions, of 3 wrong rows") :].splitlines()
+    assert wrong[1].split() == ["2", "Turtle", "neck", "taken", "for", "Shaking", "shoulders"]
+    assert len(wrong) == 3
+    right = evaluate(make_scores([0, 30], [0, 30], space=gestures)).table()
+    assert "no row is taken for another class" in right
 
 
 def test_the_table_warns_of_clips_of_few_subjects() -> None:

@@ -101,7 +101,7 @@ def words(scene: Scene, count: int = 8) -> list[str]:
 def skeleton(
     scene: Scene, frames: int, name: str, fps: float = 25.0, size: tuple[int, int] = (1280, 720)
 ) -> np.ndarray:
-    """(frames, V, 3) x, y in pixels and confidence of a layout of `mer.skeletons`; which part swings, and how fast, is the class."""
+    """(frames, V, 3) x, y in pixels and confidence of a layout of `mer.skeletons`; what swings, and how fast, is the class."""
     joints = layout(name).size
     random, times = scene.random(3), (np.arange(frames) / fps)[:, None]
     body = np.random.default_rng([scene.seed, 7, joints]).uniform(0.3, 0.7, (joints, 2))
