@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from mer.configured import Configured
@@ -36,6 +38,28 @@ class ShareHead(MLPHead):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to shares (..., outputs), float32."""
         return super().forward(x).float().softmax(dim=-1)
+
+
+class TaperingHead(Configured, nn.Module):
+    """Linear layers that narrow towards the outputs, leaky ReLUs between them: the head of EMERT for valence and arousal.
+
+    Args:
+        dim: width of the fused vectors (filled in by `EmotionModel`).
+        outputs: number of classes or dimensions (filled in from the label space).
+        widths: of the hidden layers.
+    """
+
+    def __init__(self, dim: int, outputs: int, widths: tuple[int, ...] = (32, 16, 8)):
+        super().__init__()
+        sizes = (dim, *widths, outputs)
+        layers: list[nn.Module] = []
+        for inside, outside in pairwise(sizes):
+            layers += [nn.Linear(inside, outside), nn.LeakyReLU(0.01)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) to logits (..., outputs)."""
+        return self.layers(x)
 
 
 class LinearHead(Configured, nn.Module):

@@ -98,7 +98,7 @@ class LabelMap:
                 return cls(source, target, tuple(range(len(source))), rules)
             raise UserError(
                 f"label spaces {source.name} ({source.kind}) and {target.name} ({target.kind}) cannot be mapped",
-                "Maps go between classes; of valence see mer.label_maps.classes_of_valence",
+                "Maps go between classes; of valence see mer.label_maps.sign_of_valence",
             )
         places = {meaning(name): i for i, name in enumerate(target.names)}
         merges = {of: to for name in rules for of, to in RULES[name].merges.items()}
@@ -118,15 +118,18 @@ class LabelMap:
     def of(cls, source: LabelSpace, wish: str) -> LabelMap:
         """The map to a known space by its name, with rules behind it: `basic7.v1` or `basic7.v1+calm_is_neutral`.
 
+        `&crema_d6.v1` goes to what the two share, in the source's own words.
+
         Raises:
             UserError: there is no such space, or as `between`.
         """
-        name, *rules = (part.strip() for part in wish.split("+"))
+        name, *rules = (part.strip() for part in wish.removeprefix("&").split("+"))
         if name not in SPACES:
             raise UserError(
                 f"there is no label space {name!r}", f"Use {', '.join(SPACES)}, with +RULE where classes merge"
             )
-        return cls.between(source, SPACES[name], tuple(rules))
+        target = intersection(source, SPACES[name]) if wish.startswith("&") else SPACES[name]
+        return cls.between(source, target, tuple(rules))
 
     def label(self, name: str) -> str:
         """A class of the source as one of the target; empty, that is unlabelled, where there is none."""
@@ -226,8 +229,8 @@ def compound_from_basic(
     return np.divide(out, total, out=np.full_like(out, 1 / len(compound)), where=total > 0)
 
 
-def classes_of_valence(valence: NDArray[np.float64], dead: float = 0.0) -> list[str]:
-    """Negative, neutral or positive by the sign of valence; within `dead` of 0 it is neutral, NaN is unlabelled ('')."""
-    signs = np.where(np.abs(valence) <= dead, 0, np.sign(valence))
-    names = {-1.0: "negative", 0.0: "neutral", 1.0: "positive"}
-    return [names.get(float(sign), "") for sign in signs]
+def sign_of_valence(valence: float, dead: float = 0.0) -> str:
+    """Class of `valence3.v1` by the sign; within `dead` of 0 it is neutral, NaN is unlabelled ('')."""
+    if valence != valence:
+        return ""
+    return "neutral" if abs(valence) <= dead else "positive" if valence > 0 else "negative"

@@ -86,6 +86,7 @@ class EmotionModel(nn.Module):
         self.specs = _columns(encoders)
         self.fusion = fusion({m: e.dim for m, e in encoders.items()})
         self.fusion.for_tasks(tasks)
+        self.fusion.sequence_wanted = any(task.level == "frame" for task in tasks.values())
         self.tasks = dict(tasks)
         self.modality_dropout = modality_dropout
         make = heads or {}

@@ -25,7 +25,7 @@ from mer.encoders import Encoder, FeatureEncoder, FrameCNN, MelNet
 from mer.encoders.weights import Report
 from mer.errors import UserError
 from mer.fusion import AttentionPool, Concat, Fusion
-from mer.heads import LinearHead, MLPHead, ShareHead
+from mer.heads import LinearHead, MLPHead, ShareHead, TaperingHead
 from mer.labels import LabelSpace, Task
 from mer.model import EmotionModel, Prediction
 from mer.spec import InputSpec
@@ -51,6 +51,7 @@ HEADS: dict[str, Callable[[int, int], nn.Module]] = {
     "MLPHead": lambda dim, outputs: MLPHead(dim, outputs, hidden=5),
     "ShareHead": lambda dim, outputs: ShareHead(dim, outputs, hidden=5),
     "LinearHead": LinearHead,
+    "TaperingHead": lambda dim, outputs: TaperingHead(dim, outputs, widths=(6, 5)),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mer.errors import UserError
-from mer.label_maps import RULES, LabelMap, classes_of_valence, compound_from_basic, intersection, meaning, order
+from mer.label_maps import RULES, LabelMap, compound_from_basic, intersection, meaning, order, sign_of_valence
 from mer.labels import SPACES, LabelSpace
 
 
@@ -80,6 +80,7 @@ def test_what_two_corpora_share_keeps_the_words_of_the_first() -> None:
         "neutral", "happy", "sad", "angry", "fearful", "disgust",
     )  # fmt: skip
     assert intersection(space("dfew7.v1"), space("ferv39k7.v1")) == space("dfew7.v1")
+    assert LabelMap.of(space("ravdess8.v1"), "&crema_d6.v1").target.names[1] == "happy"
 
 
 def test_compound_expressions_are_the_mean_of_their_two() -> None:
@@ -96,8 +97,9 @@ def test_compound_expressions_are_the_mean_of_their_two() -> None:
 
 
 def test_valence_has_three_signs() -> None:
-    assert classes_of_valence(np.array([-0.5, 0.0, 0.09, np.nan])) == ["negative", "neutral", "positive", ""]
-    assert classes_of_valence(np.array([-0.05, 0.2]), dead=0.1) == ["neutral", "positive"]
+    assert [sign_of_valence(v) for v in (-0.5, 0.0, 0.09, float("nan"))] == ["negative", "neutral", "positive", ""]
+    assert [sign_of_valence(v, dead=0.1) for v in (-0.05, 0.2)] == ["neutral", "positive"]
+    assert set(space("valence3.v1").names) == set(space("emer3.v1").names)
 
 
 def test_every_rule_names_meanings_that_occur() -> None:

@@ -21,6 +21,7 @@ from mer.encoders.mvit import MViTv2
 from mer.encoders.opensmile import OpenSmile
 from mer.encoders.pytorchvideo_bridge import PyTorchVideo
 from mer.encoders.raft import RAFTFlow
+from mer.encoders.resnet import ResNet
 from mer.encoders.skeleton import SkeletonGCN
 from mer.encoders.speech import SpeechTransformer
 from mer.encoders.ststnet import STSTNet
@@ -53,6 +54,7 @@ __all__ = [
     "OpenSmile",
     "PyTorchVideo",
     "RAFTFlow",
+    "ResNet",
     "STSTNet",
     "SkeletonGCN",
     "SpeechTransformer",

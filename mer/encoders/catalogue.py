@@ -252,6 +252,25 @@ _ENTRIES = (
     ),
     # pictures
     *(
+        Published(
+            file,
+            "mer.encoders.ResNet",
+            "BSD-3-Clause",
+            f"ResNet-{depth} (He et al., CVPR 2016), ImageNet-1k; torchvision's training, top-1 {accuracy}. " + _BOUND,
+            f"https://docs.pytorch.org/vision/stable/models/generated/torchvision.models.resnet{depth}.html",
+            init_args={"depth": depth},
+            files=(f"{file}.pth",),
+            source="https://download.pytorch.org/models/",
+            sha256={f"{file}.pth": file.rpartition("-")[2]},
+            megabytes=megabytes,
+        )
+        for depth, file, accuracy, megabytes in (
+            (18, "resnet18-5c106cde", "69.8", 45),
+            (34, "resnet34-333f7ec4", "73.3", 83),
+            (50, "resnet50-19c8e357", "76.1", 98),
+        )
+    ),
+    *(
         _hub(f"openai/clip-vit-{name}", _IMAGE, "MIT", megabytes, _CLIP)
         for name, megabytes in (
             ("base-patch32", 605), ("base-patch16", 599), ("large-patch14", 1711), ("large-patch14-336", 1712)

@@ -31,7 +31,9 @@ def main(argv: list[str]) -> int:
         "--by", choices=("fold", "group", "split"), help="also the numbers of each fold, group or split"
     )
     parser.add_argument(
-        "--space", metavar="NAME[+RULE]", help="first go to another label space, say basic7.v1+calm_is_neutral"
+        "--space",
+        metavar="NAME[+RULE]",
+        help="first go to another label space: basic7.v1+calm_is_neutral, or &NAME for what both share",
     )
     parser.add_argument("--json", metavar="OUT", help="also write the numbers to this file")
     args = parser.parse_args(argv)

@@ -533,5 +533,6 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("FixationMap", "480 samples", of("FixationMap", 480, screen=_SCREEN)),
     Subject("FeatureEncoder", "100 rows of 768", of("FeatureEncoder", 100, width=768, rate=50.0, layers=1)),
     Subject("MelNet", "3 s", of("MelNet", 48_000)),
+    Subject("ResNet-18", "8 faces of 112", of("ResNet", 8, size=112)),
     Subject("FrameCNN", "16 frames of 64", of("FrameCNN", 16)),
 )  # fmt: skip

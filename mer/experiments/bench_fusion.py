@@ -51,9 +51,11 @@ def report(only: Sequence[str], repeats: int) -> Iterator[str]:
 def emert_line(repeats: int) -> str:
     """EMERT at its published size, forward and backward, batch 16, beside a transcription of its formulas."""
     torch.manual_seed(0)
-    ours = EMERT({"face": 128, "eye": 128, "gaze": 128}, dim=64, positions=72)
+    counts = {"face": 8, "eye": 32, "gaze": 32}
+    ours = EMERT(dict.fromkeys(counts, 128), dim=64, positions=counts)
+    ours.sequence_wanted = False  # it has none in the release either
     theirs = Transcription()
-    tokens = {m: stream(16, n, 128, k) for k, (m, n) in enumerate({"face": 8, "eye": 32, "gaze": 32}.items())}
+    tokens = {m: stream(16, n, 128, k) for k, (m, n) in enumerate(counts.items())}
 
     def step(module: nn.Module) -> Callable[[], None]:
         def once() -> None:
@@ -122,22 +124,25 @@ def _cells(times: Sequence[float | None]) -> str:
 
 
 class Transcription(nn.Module):
-    """EMERT's formulas one after the other, for three streams of 8, 32 and 32 tokens: what ours is timed against."""
+    """EMERT's formulas written down one after the other, for streams of 8, 32 and 32 tokens: what ours is timed against."""
 
-    def __init__(self, dim: int = 64, layers: int = 2, heads: int = 8, head_width: int = 64):
+    def __init__(self, dim: int = 64, hidden: int | None = None, layers: int = 2, heads: int = 8, head_width: int = 64):
         super().__init__()
         inner = heads * head_width
+
+        def coder() -> nn.Sequential:
+            if hidden is None:
+                return nn.Sequential(nn.Linear(128, dim))
+            return nn.Sequential(nn.Linear(128, hidden), nn.LeakyReLU(0.1), nn.Linear(hidden, dim))
+
         self.heads = heads
-        self.specific = nn.ModuleList(nn.Linear(128, dim) for _ in range(3))
-        self.invariant = nn.Linear(128, dim)
+        self.specific = nn.ModuleList(coder() for _ in range(3))
+        self.invariant = coder()
         self.discriminator = nn.Linear(dim, 3)
         self.place_s, self.place_t = (nn.Parameter(torch.randn(1, 72, dim)) for _ in range(2))
         self.norms = nn.ModuleList(nn.ModuleList(nn.LayerNorm(dim) for _ in range(4)) for _ in range(layers))
         self.q, self.k, self.v = (
-            nn.ModuleList(
-                nn.ModuleList(nn.Linear(dim, head_width, bias=False) for _ in range(heads)) for _ in range(layers)
-            )
-            for _ in range(3)
+            nn.ModuleList(nn.Linear(dim, inner, bias=False) for _ in range(layers)) for _ in range(3)
         )
         self.out = nn.ModuleList(nn.Linear(inner, dim) for _ in range(layers))
         self.mlp = nn.ModuleList(
@@ -153,18 +158,25 @@ class Transcription(nn.Module):
         for name, codes in (("specific", own), ("invariant", shared)):
             total = torch.zeros(())
             for k, code in enumerate(codes):
-                who = torch.full((len(code),), k)
-                total = total + F.cross_entropy(self.discriminator(code.mean(1)), who)
+                who, mean = torch.full((len(code),), k), code.mean(1)
+                if name == "invariant":
+                    mean = 2 * mean.detach() - mean  # the same number, the reversed gradient
+                total = total + F.cross_entropy(self.discriminator(mean), who)
             aux[name] = 0.01 * total
         s = F.dropout(torch.cat(own, 1) + self.place_s, 0.1, self.training)
         x = F.dropout(torch.cat(shared, 1) + self.place_t, 0.1, self.training)
         for layer, norms in enumerate(self.norms):
-            a, b, c = norms[0](x), norms[1](s), norms[2](s)  # type: ignore[index]
-            heads = []
-            for h in range(self.heads):
-                q, k, v = self.q[layer][h](a), self.k[layer][h](b), self.v[layer][h](c)  # type: ignore[index]
-                scores = torch.softmax(torch.einsum("bid,bjd->bij", q, k) * q.shape[-1] ** -0.5, -1)
-                heads.append(torch.einsum("bij,bjd->bid", scores, v))
-            x = x + F.dropout(self.out[layer](torch.cat(heads, -1)), 0.5, self.training)
-            x = x + self.mlp[layer](norms[3](x))  # type: ignore[index]
+            norm_q, norm_k, norm_v, norm = norms.children()
+            q, k, v = (
+                linear(y).unflatten(2, (self.heads, -1)).transpose(1, 2)
+                for linear, y in (
+                    (self.q[layer], norm_q(x)),
+                    (self.k[layer], norm_k(s)),
+                    (self.v[layer], norm_v(s)),
+                )
+            )
+            weights = torch.softmax(q @ k.transpose(2, 3) * q.shape[3] ** -0.5, 3)  # (B, heads, 72, 72)
+            told = (weights @ v).transpose(1, 2).flatten(2)
+            x = x + F.dropout(self.out[layer](told), 0.5, self.training)
+            x = x + self.mlp[layer](norm(x))
         return Fused(x.mean(1), aux_losses=aux)

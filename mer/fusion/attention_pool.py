@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mer.attention import StatisticsPool, masked_softmax
 from mer.fusion.base import Fused, Fusion, presence
@@ -58,16 +58,17 @@ class AttentionPool(Fusion):
         # The number of present modalities keeps the scale of a sum; the softmax alone would shrink each contribution.
         scaled = (weights * here.sum(1, keepdim=True)).to(vectors.dtype)
         pooled = self.mix((scaled[..., None] * vectors).sum(1))
+        return Fused(
+            pooled,
+            self._sequence(streams, scaled) if self.sequence_wanted else None,
+            unimodal=unimodal,
+            modality_weights={m: weights[:, i] for i, m in enumerate(self.modalities)},
+        )
 
+    def _sequence(self, streams: Mapping[str, Tokens], scaled: Tensor) -> Tokens:
         spans, mask = regular_clock(list(streams.values()), self.clock_rate)
         ticks = torch.zeros((), device=mask.device)
         for index, (m, stream) in enumerate(streams.items()):
             on_clock = align(stream, spans, mask)
             ticks = ticks + scaled[:, index, None, None] * self.norm[m](on_clock.values) * on_clock.mask[..., None]
-        sequence = Tokens(self.mix(ticks) * mask[..., None], mask, spans)
-        return Fused(
-            pooled,
-            sequence,
-            unimodal=unimodal,
-            modality_weights={m: weights[:, i] for i, m in enumerate(self.modalities)},
-        )
+        return Tokens(self.mix(ticks) * mask[..., None], mask, spans)

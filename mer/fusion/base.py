@@ -20,7 +20,8 @@ class Fused:
 
     Attributes:
         pooled: (B, D), one vector per clip.
-        sequence: tokens (B, K, D) on one monotone clock, for frame-level heads; None where the module has none.
+        sequence: tokens (B, K, D) on one monotone clock, for frame-level heads; None where the module has none, or nobody
+            wants it.
         logits: per task (B, C); only score-level fusion fills it.
         unimodal: per modality (B, D), for auxiliary heads; 0 where absent.
         aux_losses: scalars to be added to the loss, already weighted.
@@ -48,6 +49,8 @@ class Fusion(Configured, nn.Module):
         min_modalities, max_modalities: what the module takes, checked at construction (max None: any number).
         needs_alignment: the module wants all streams on one clock and calls `align` itself.
         scores: the module answers the video-level tasks itself (`Fused.logits`); the model then has no heads for them.
+        sequence_wanted: somebody reads `Fused.sequence`; where nobody does, a module may save the work and leave it None.
+            The model sets it by its tasks.
 
     The contract, held by tests for every module: padding changes nothing; in eval mode samples do not touch each other;
         an absent modality gets no gradient and weight 0; every trainable parameter is reached. All encoders run for
@@ -60,6 +63,7 @@ class Fusion(Configured, nn.Module):
     max_modalities: int | None = None
     needs_alignment: bool = False
     scores: bool = False
+    sequence_wanted: bool = True
 
     def __init__(self, dims: Mapping[str, int], dim: int):
         super().__init__()

@@ -60,5 +60,6 @@ class CMTF(Fusion):
         self.inner.for_tasks(tasks)
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
+        self.inner.sequence_wanted = self.sequence_wanted
         found: Fused = self.inner(tokens)
         return found

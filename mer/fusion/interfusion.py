@@ -53,6 +53,7 @@ class InterFusion(Fusion):
         self.inner = made(dims, dim, layers, heads, dropout, clock_rate)
 
     def forward(self, tokens: dict[str, Tokens]) -> Fused:
+        self.inner.sequence_wanted = self.sequence_wanted
         found: Fused = self.inner(tokens)
         return found
 

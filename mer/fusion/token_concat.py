@@ -70,7 +70,7 @@ class TokenConcat(Fusion):
         }
         return Fused(
             x[:, 0],
-            Tokens(mean_on_clock(known, spans, clock), clock, spans),
+            Tokens(mean_on_clock(known, spans, clock), clock, spans) if self.sequence_wanted else None,
             unimodal={m: mean(v, streams[m].mask) for m, v in zip(streams, marked, strict=True)},
         )
 

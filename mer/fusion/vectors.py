@@ -63,18 +63,20 @@ class VectorFusion(Fusion):
             vectors = torch.stack([self.pool[m](s.values, s.mask) for m, s in streams.items()], dim=1)
         here = presence(tokens, self.modalities)
         pooled, weights = self.join(vectors, here)
-        spans, mask = regular_clock(list(streams.values()), self.clock_rate)
-        ticks = [align(s, spans, mask) for s in streams.values()]
-        values, there = torch.stack([t.values for t in ticks], 2), torch.stack([t.mask for t in ticks], 2)
-        joined, _ = self.join(values.flatten(0, 1), there.flatten(0, 1))
-        sequence = Tokens(joined.unflatten(0, mask.shape) * mask[..., None].to(joined.dtype), mask, spans)
         return Fused(
             pooled,
-            sequence,
+            self._sequence(streams) if self.sequence_wanted else None,
             unimodal=unimodal,
             aux_losses=self.losses(vectors, here),
             modality_weights=None if weights is None else {m: weights[:, i] for i, m in enumerate(self.modalities)},
         )
+
+    def _sequence(self, streams: Mapping[str, Tokens]) -> Tokens:
+        spans, mask = regular_clock(list(streams.values()), self.clock_rate)
+        ticks = [align(s, spans, mask) for s in streams.values()]
+        values, there = torch.stack([t.values for t in ticks], 2), torch.stack([t.mask for t in ticks], 2)
+        joined, _ = self.join(values.flatten(0, 1), there.flatten(0, 1))
+        return Tokens(joined.unflatten(0, mask.shape) * mask[..., None].to(joined.dtype), mask, spans)
 
 
 class StreamFusion(VectorFusion):

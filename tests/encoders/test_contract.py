@@ -33,6 +33,7 @@ from mer.encoders import (
     MelNet,
     MViTv2,
     RAFTFlow,
+    ResNet,
     SkeletonGCN,
     STSTNet,
     SwinFace,
@@ -58,6 +59,14 @@ ENCODERS: dict[str, tuple[Callable[[], Encoder], Callable[[], Encoder]]] = {
     "swinface": (lambda: SwinFace(**SMALL_SWIN), lambda: SwinFace(**SMALL_SWIN)),
     "swinface, identity": (lambda: SwinFace("id", **SMALL_SWIN), lambda: SwinFace("id", **SMALL_SWIN)),
     "swinface, grid": (lambda: SwinFace("grid", True, **SMALL_SWIN), lambda: SwinFace(**SMALL_SWIN)),
+}
+resnet: Callable[..., ResNet] = functools.partial(ResNet, size=32, width=4)
+ENCODERS |= {
+    "resnet": (resnet, resnet),
+    "resnet, as in EMERT": (
+        lambda: resnet(segments=8, bgr=True, normalise=False),
+        lambda: resnet(segments=8, bgr=True, normalise=False),
+    ),
 }
 # One block of attention within a frame, over a tiny picture; sound in patches of 40 ms, windows of eight of them.
 mae_face: Callable[..., MAEFace] = functools.partial(MAEFace, size=16, dim=16, depth=2, heads=2, patch=8, crop="none")

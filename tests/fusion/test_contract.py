@@ -59,7 +59,7 @@ FUSIONS: dict[str, Callable[[Mapping[str, int]], Fusion]] = {
     "lfan_tcn": lambda dims: LFAN(dims, dim=16, width=4, channels=[12], kernel=3),
     "can": lambda dims: CAN(dims, dim=16),
     "jmt": lambda dims: JMT(dims, dim=16, channels=[8], kernel=3),
-    "emert": lambda dims: EMERT(dims, dim=16, width=12, heads=2, head_width=8),
+    "emert": lambda dims: EMERT(dims, dim=16, width=12, heads=2, head_width=16),
     "emert_private": lambda dims: EMERT(dims, dim=16, width=7, hidden=9, heads=2, head_width=8, query="private"),
     "token_concat": lambda dims: TokenConcat(dims, dim=16),
     "token_exchange": lambda dims: TokenExchange(dims, dim=16, threshold=0.75),
@@ -106,6 +106,28 @@ IDS = [f"{name}-{'+'.join(subset)}" for name, subset in CASES]
 def test_every_shipped_module_is_held_to_it() -> None:
     shipped = {c for c in vars(mer.fusion).values() if isinstance(c, type) and issubclass(c, Fusion)} - {Fusion}
     assert {type(FUSIONS[name]({m: DIMS[m] for m in subset})) for name, subset in LARGEST} == shipped
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_where_nobody_wants_the_sequence_all_else_stays_the_same(case: tuple[str, tuple[str, ...]]) -> None:
+    fusion = made(*case)
+    tokens = batch(fusion, [6, 3, 8])
+    wanted = fusion(tokens)
+    fusion.sequence_wanted = False
+    spared = fusion(tokens)
+    spared.sequence = None
+    same(spared, wanted)
+    for name, value in spared.aux_losses.items():
+        torch.testing.assert_close(value, wanted.aux_losses[name])
+
+
+def test_where_nobody_wants_the_sequence_no_parameter_is_outside_the_graph(largest: Fusion) -> None:
+    largest.sequence_wanted = False
+    fused = largest(batch(largest, [5, 0]))
+    fused.sequence = None
+    sum((weighted(v) for v in outputs(fused).values()), start=sum(fused.aux_losses.values())).backward()
+    assert [n for n, p in largest.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.fixture(params=CASES, ids=IDS)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mer.errors import UserError
+from mer.label_maps import sign_of_valence
 from mer.labels import SPACES, LabelSpace
 from mer.media import table
 
@@ -361,7 +362,7 @@ class _Coding:
                 raise UserError(f"{where}: {cell!r} is not one of {', '.join(self.space.names)}", "Correct the label")
             return known
         if self.space is POLARITIES and -1 in self.codes and self.codes <= {-1, 0, 1}:
-            return _sign(float(cell))
+            return sign_of_valence(float(cell))
         if not self.order:
             raise UserError(
                 f"{where}: the code {cell}, and which order the codes have is published nowhere",
@@ -408,7 +409,7 @@ def _labelled(path: Path, sample: _Sample, coding: Mapping[str, _Coding]) -> tup
         number = {q: _number(own[q], q, where) for q in LIMITS if q in own}
         cells[f"{side}7"] = coding["7"].name(own["7"], where) if "7" in own else ""
         three = coding["3"].name(own["3"], where) if "3" in own else ""
-        sign = _sign(number["valence"]) if "valence" in number else ""  # never from the seven: see emer.py
+        sign = sign_of_valence(number["valence"]) if "valence" in number else ""  # never from the seven: see emer.py
         derived += bool(sign and not three)
         differ += bool(sign and three and sign != three)
         cells[f"{side}3"] = three or sign
@@ -417,10 +418,6 @@ def _labelled(path: Path, sample: _Sample, coding: Mapping[str, _Coding]) -> tup
         if side == "fer":
             cells["fer_intensity"] = f"{number['intensity']:g}" if "intensity" in number else ""
     return cells, _Sign(derived, differ)
-
-
-def _sign(valence: float) -> str:
-    return "positive" if valence > 0 else "negative" if valence < 0 else "neutral"
 
 
 def _number(cell: str, quantity: str, where: str) -> float:
