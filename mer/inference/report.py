@@ -18,6 +18,7 @@ from mer.evaluation import Evaluation, MetricValue
 from mer.evaluation.summary import number
 from mer.evaluation.summary import title as metric_title
 from mer.files import write_text
+from mer.inference.page import page
 from mer.inference.timeline import Segment, Timeline, class_colours, clock, draw_timeline
 
 MOST_PANELS = 6
@@ -74,7 +75,7 @@ def write_report(
         _config(config) if config.strip() else "",
     ]
     body = "\n".join(part for part in parts if part)
-    write_text(path, _PAGE.format(title=escape(title), style=_STYLE, body=body))
+    write_text(path, page(title, _STYLE, body))
 
 
 def _header(title: str, intro: str, evaluation: Evaluation) -> str:
@@ -466,25 +467,6 @@ def _many(count: int, what: str) -> str:
         return f"{count} {what}"
     return f"{count:,} {what}{'es' if what.endswith('s') else 's'}"
 
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<footer>Written by mer. One file, nothing fetched, no scripts.</footer>
-</body>
-</html>
-"""
 
 _STYLE = """
 :root { --paper: #fbfbfa; --card: #ffffff; --ink: #1f2328; --soft: #626a73; --line: #e3e6ea; --accent: #1f6f78;

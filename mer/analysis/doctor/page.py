@@ -8,6 +8,7 @@ from html import escape
 from mer.analysis.doctor.findings import SEVERITIES, Finding, Severity, many, sentence
 from mer.analysis.doctor.summary import Classes, Division, Part, Report, Summary
 from mer.analysis.doctor.terminal import duration, state
+from mer.inference.page import page as framed
 
 MOST_FOLDS = 12  # columns of a table of classes
 MOST_ERRORS = 5  # whose examples are shown without a click
@@ -33,7 +34,7 @@ def page(report: Report) -> str:
             )
         parts.append(body)
     parts.append(_checked(report))
-    return _PAGE.format(title=escape(f"{names}: mer doctor"), style=_STYLE, body="\n".join(p for p in parts if p))
+    return framed(f"{names}: mer doctor", _STYLE, "\n".join(p for p in parts if p))
 
 
 def _header(report: Report, names: str) -> str:
@@ -244,25 +245,6 @@ def _table(head: Sequence[str], rows: Sequence[str], caption: str) -> str:
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<footer>Written by mer. One file, nothing fetched, no scripts.</footer>
-</body>
-</html>
-"""
 
 _STYLE = """
 :root { --paper: #fbfbfa; --card: #fff; --ink: #1f2328; --soft: #626a73; --line: #e3e6ea; --rail: #eef0f2;
