@@ -30,9 +30,11 @@ from mer.experiments import recipe
 from mer.experiments.crossval import manifest_of
 from mer.experiments.training import Run, open_test, parse, train
 from mer.files import draft_of, replacing, write_text
+from mer.fusion.base import Fusion
 from mer.model import EmotionModel
 from mer.runs import environment, write_json
 from mer.shipped import shipped
+from mer.tokens import Tokens
 
 REFERENCE = "concat"
 _TIMED = 20  # forward passes of which the median counts
@@ -213,11 +215,18 @@ def _scored(run: Run) -> tuple[dict[str, Scores], Cost]:
 
 @torch.no_grad()
 def cost_of(run: Run) -> Cost:
-    """Parameters, multiply-adds and time of the fusion, on the tokens of one test clip."""
+    """Cost of the fusion of a run, on the tokens of one test clip."""
     model: EmotionModel = run.task.model.eval().cpu()
     batch = next(batch for batch in run.data.test_dataloader() if len(batch)).in_float32()
     alone = {m: type(x)(x.values[:1], x.mask[:1], x.spans[:1]) for m, x in batch.inputs.items()}
-    tokens, fusion = model.tokens(alone), model.fusion
+    return measured(model.fusion, model.tokens(alone))
+
+
+@torch.no_grad()
+def measured(fusion: Fusion, tokens: dict[str, Tokens]) -> Cost:
+    """Parameters, multiply-adds and time of a fusion, which is of no further use for training."""
+    parameters = sum(p.numel() for p in fusion.parameters())
+    fusion.eval().requires_grad_(False)  # the counter of operations follows gradients, where there are any
     with FlopCounterMode(display=False) as counter:
         fusion(tokens)
     times = []
@@ -225,7 +234,6 @@ def cost_of(run: Run) -> Cost:
         begun = time.perf_counter()
         fusion(tokens)
         times.append(time.perf_counter() - begun)
-    parameters = sum(p.numel() for p in fusion.parameters())
     return Cost(parameters, counter.get_total_flops() / 2e9, 1e3 * float(np.median(times)))
 
 

@@ -12,9 +12,15 @@ import pytest
 import yaml
 from tiny import mer, one_line
 
+import mer.fusion as mer_fusion
+from mer.configured import build
 from mer.datasets.corpora.reading import Prepared
 from mer.datasets.manifest import Corpus
+from mer.experiments import compare_fusions
+from mer.experiments.bench_fusion import stream
+from mer.fusion import Fusion
 from mer.labels import SPACES, Task
+from mer.shipped import shipped
 
 LAB = '''
 """A fusion that is not of the house."""
@@ -124,6 +130,24 @@ def test_one_from_outside_is_a_line_of_yaml_and_one_that_cannot_is_left_out(
     sys.modules.pop("lab", None)
     text = (out / "fusions_agreement.md").read_text()
     assert "| mine |" in text and "Left out: tfn (TFN takes 2 to 3 modalities, not 4" in text
+
+
+ZOO = compare_fusions.chosen(shipped("configs") / "compare" / "fusions.yaml", ["all"])
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
+def test_every_line_of_the_zoo_is_built_and_measured(entry: compare_fusions.Entry) -> None:
+    init_args = {"dim": 16, **entry.init_args, "dims": {"a": 8, "b": 8}}
+    described = {"class_path": entry.class_path, "init_args": init_args}
+    fusion = build(described, Fusion, ("mer.fusion",), (), entry.name)
+    fusion.for_tasks({"emotion": Task("emotion", SPACES["emodb4.v1"])})
+    cost = compare_fusions.measured(fusion, {m: stream(1, 6, 8, 0) for m in "ab"})
+    assert cost.parameters > 100 and cost.gmacs > 0 and cost.milliseconds > 0
+
+
+def test_every_module_has_its_line() -> None:
+    of_the_house = {f"mer.fusion.{n}" for n in mer_fusion.__all__} - {"mer.fusion.Fused", "mer.fusion.Fusion"}
+    assert {entry.class_path for entry in ZOO} == of_the_house - {"mer.fusion.TokenConcat", "mer.fusion.TokenExchange"}
 
 
 @pytest.mark.parametrize(
