@@ -48,7 +48,7 @@ def usage() -> str:
     lines = ["mer: multimodal emotion recognition from video", "", "usage: mer COMMAND [options]", ""]
     for title, names in _GROUPS:
         lines.append(f"{title}:")
-        lines += [f"  {name:<16}{COMMANDS[name][1]}" for name in names]
+        lines += [f"  {name:<17}{COMMANDS[name][1]}" for name in names]
         lines.append("")
     return "\n".join([*lines, "mer COMMAND --help explains a command; mer --version prints the version."])
 
