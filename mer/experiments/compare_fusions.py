@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
+import inspect
 import itertools
 import json
 import time
@@ -174,7 +176,8 @@ def chosen(path: Path, names: Sequence[str]) -> list[Entry]:
 
 def _run(base: Sequence[str], entry: Entry, seed: int, division: Division, out: Path) -> Run:
     folder = out / entry.name / f"seed{seed}" / division.folder
-    fusion = json.dumps({"class_path": entry.class_path, "init_args": {**_inherited(base), **entry.init_args}})
+    init_args = {k: v for k, v in _inherited(base).items() if k in _accepted(entry.class_path)} | entry.init_args
+    fusion = json.dumps({"class_path": entry.class_path, "init_args": init_args})
     arguments = [*base, "--data.manifest", str(division.manifest), "--model.fusion", fusion]
     arguments += ["--seed_everything", str(seed), "--out", str(folder)]
     if division.fold is not None:
@@ -182,8 +185,17 @@ def _run(base: Sequence[str], entry: Entry, seed: int, division: Division, out: 
     return parse(arguments, "compare-fusions")
 
 
+def _accepted(class_path: str) -> set[str]:
+    """Names of the arguments of a class; none where there is no such class, which the parser then says."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        return set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return set()
+
+
 def _inherited(base: Sequence[str]) -> dict[str, Any]:
-    """`dim` of the fusion in the config: the same width for all, unless a line of the zoo says otherwise."""
+    """Width and dropout of the fusion in the config: the same for all, unless a line of the zoo says otherwise."""
     found: dict[str, Any] = {}
     for flag, value in itertools.pairwise(base):
         if flag == "--config":

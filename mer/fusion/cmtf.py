@@ -37,20 +37,26 @@ class CMTF(Fusion):
         variant: `concat` (class token and all tokens through a Transformer), `cross` (each modality asks the others),
             `exchange` (tokens that say little are replaced by the other's of the same moment), `bottleneck` (four
             shared tokens), `late` (mean of the scores).
+        dropout: of the variant.
         options: further arguments of the variant's class.
     """
 
     min_modalities = 2
 
     def __init__(
-        self, dims: Mapping[str, int], dim: int = 256, variant: str = "concat", options: dict[str, Any] | None = None
+        self,
+        dims: Mapping[str, int],
+        dim: int = 256,
+        variant: str = "concat",
+        dropout: float = 0.2,
+        options: dict[str, Any] | None = None,
     ):
         super().__init__(dims, dim)
         if variant not in VARIANTS:
             raise UserError(f"CMTF.variant is {variant!r}", f"Use {', '.join(VARIANTS)}")
         self.scores = variant == "late"
         try:
-            self.inner = VARIANTS[variant](dims, dim=dim, **(options or {}))
+            self.inner = VARIANTS[variant](dims, dim=dim, dropout=dropout, **(options or {}))
         except TypeError as error:
             raise UserError(
                 f"CMTF.options of {variant!r}: {error}", f"See mer.fusion.{VARIANTS[variant].__name__}"
