@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from mer.attention import CrossAttention as Layer
-from mer.fusion.vectors import StreamFusion, renewed
+from mer.fusion.vectors import StreamFusion, others_of, renewed
 from mer.tokens import Tokens
 
 
@@ -47,8 +46,7 @@ class CrossAttention(StreamFusion):
             assert isinstance(layer, nn.ModuleDict)
             values = {}
             for m, own in streams.items():
-                rest = [s for name, s in streams.items() if name != m]
-                others, mask = torch.cat([s.values for s in rest], 1), torch.cat([s.mask for s in rest], 1)
+                others, mask = others_of(streams, m)
                 values[m] = layer[m](own.values, own.mask, others, mask)
             streams = renewed(streams, values)
         return streams

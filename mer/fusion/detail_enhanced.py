@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
 from mer.attention import CrossAttention
 from mer.errors import UserError
 from mer.fusion.conformer import Conformer
-from mer.fusion.vectors import StreamFusion, renewed
+from mer.fusion.vectors import StreamFusion, others_of, renewed
 from mer.tokens import Tokens
 
 
@@ -76,7 +75,6 @@ class DetailEnhanced(StreamFusion):
         streams = renewed(streams, values)
         told = {}
         for m, own in streams.items():
-            rest = [s for name, s in streams.items() if name != m]
-            others, mask = torch.cat([s.values for s in rest], 1), torch.cat([s.mask for s in rest], 1)
+            others, mask = others_of(streams, m)
             told[m] = self.between[m](own.values, own.mask, others, mask)
         return renewed(streams, told)

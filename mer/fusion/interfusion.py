@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from mer.attention import CrossAttention, SelfAttention
 from mer.errors import UserError
 from mer.fusion.base import Fused, Fusion
-from mer.fusion.vectors import StreamFusion, renewed
-from mer.tokens import Tokens, align
+from mer.fusion.vectors import StreamFusion, others_at, others_of, renewed
+from mer.tokens import Tokens
 
 
 class InterFusion(Fusion):
@@ -75,8 +75,7 @@ class _Sequence(StreamFusion):
             streams = renewed(streams, {m: within[m](s.values, s.mask) for m, s in streams.items()})  # type: ignore[index]
             told = {}
             for m, own in streams.items():
-                rest = [s for name, s in streams.items() if name != m]
-                others, mask = torch.cat([s.values for s in rest], 1), torch.cat([s.mask for s in rest], 1)
+                others, mask = others_of(streams, m)
                 told[m] = across[m](own.values, own.mask, others, mask)  # type: ignore[index]
             streams = renewed(streams, told)
             streams = renewed(streams, {m: self._gated(m, streams, gates[m]) for m in streams})  # type: ignore[index]
@@ -85,11 +84,9 @@ class _Sequence(StreamFusion):
     @staticmethod
     def _gated(m: str, streams: Mapping[str, Tokens], gate: nn.Module) -> Tensor:
         own = streams[m]
-        others = [align(s, own.spans, own.mask) for name, s in streams.items() if name != m]
-        count = torch.stack([o.mask for o in others]).sum(0)[..., None]
-        other = torch.stack([o.values for o in others]).sum(0) / count.clamp(min=1).to(own.values.dtype)
-        keep = torch.sigmoid(gate(torch.cat([own.values, other], -1)))
-        return torch.where(count > 0, keep * own.values + (1 - keep) * other, own.values)
+        other = others_at(streams, m)
+        keep = torch.sigmoid(gate(torch.cat([own.values, other.values], -1)))
+        return torch.where(other.mask[..., None], keep * own.values + (1 - keep) * other.values, own.values)
 
 
 class _TwoToken(StreamFusion):

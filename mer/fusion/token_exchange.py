@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mer.attention import SelfAttention
-from mer.fusion.vectors import StreamFusion, renewed
-from mer.tokens import Tokens, align
+from mer.fusion.vectors import StreamFusion, others_at, renewed
+from mer.tokens import Tokens
 
 
 class TokenExchange(StreamFusion):
@@ -81,11 +81,11 @@ class TokenExchange(StreamFusion):
 
     def _exchanged(self, m: str, streams: Mapping[str, Tokens], kept: Tensor) -> Tensor:
         own = streams[m]
-        others = [align(s, own.spans, own.mask) for name, s in streams.items() if name != m]
-        count = torch.stack([o.mask for o in others]).sum(0)
-        other = self.translate[m](torch.stack([o.values for o in others]).sum(0) / count.clamp(min=1)[..., None])
-        weak = (kept < self.threshold) & (count > 0)
-        return torch.where(weak[..., None], other, own.values * kept[..., None].to(own.values.dtype))
+        other = others_at(streams, m)
+        weak = (kept < self.threshold) & other.mask
+        return torch.where(
+            weak[..., None], self.translate[m](other.values), own.values * kept[..., None].to(own.values.dtype)
+        )
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -105,6 +105,21 @@ def renewed(streams: Mapping[str, Tokens], values: Mapping[str, Tensor]) -> dict
     return {m: Tokens(values[m] * s.mask[..., None].to(values[m].dtype), s.mask, s.spans) for m, s in streams.items()}
 
 
+def others_of(streams: Mapping[str, Tokens], m: str) -> tuple[Tensor, Tensor]:
+    """Values (B, S, D) and mask (B, S) of the tokens of all modalities but `m`, one after the other."""
+    rest = [s for name, s in streams.items() if name != m]
+    return torch.cat([s.values for s in rest], 1), torch.cat([s.mask for s in rest], 1)
+
+
+def others_at(streams: Mapping[str, Tokens], m: str) -> Tokens:
+    """What the other modalities have at the moments of the tokens of `m`: the mean over those that have something there."""
+    own = streams[m]
+    ticks = [align(s, own.spans, own.mask) for name, s in streams.items() if name != m]
+    count = torch.stack([t.mask for t in ticks]).sum(0)
+    values = torch.stack([t.values for t in ticks]).sum(0) / count.clamp(min=1)[..., None].to(own.values.dtype)
+    return Tokens(values, count > 0, own.spans)
+
+
 def projected(layers: nn.ModuleDict, tokens: Mapping[str, Tokens], modalities: list[str]) -> dict[str, Tokens]:
     """Every stream through its layer; padded places are 0 before and after."""
     found = {}

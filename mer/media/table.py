@@ -136,11 +136,6 @@ def _text(cell: Any) -> str:
     return str(cell)
 
 
-def plain_name(column: str) -> str:
-    """A column name without its unit and case: `Gaze point X [DACS px]` and `Gaze point X (DACSpx)` are `gaze point x`."""
-    return re.sub(r"\s+", " ", re.sub(r"\s*[\[(][^\])]*[\])]\s*$", "", column.strip())).strip().lower()
-
-
 def number(cell: str) -> float:
     """A number with a decimal point or comma; NaN where the cell is empty.
 

@@ -91,11 +91,6 @@ def test_a_picture_is_no_table(tmp_path: Path) -> None:
         list(table.rows(tmp_path / "b.csv"))
 
 
-def test_units_in_a_header_do_not_count() -> None:
-    names = ["Gaze point X [DACS px]", "Gaze point X (DACSpx)", " Gaze  Point X"]
-    assert {table.plain_name(name) for name in names} == {"gaze point x"}
-
-
 def test_decimal_commas() -> None:
     assert [table.number(cell) for cell in ("1,5", " 1.5", "-2", "1e3")] == [1.5, 1.5, -2, 1000]
     assert table.number("") != table.number("")

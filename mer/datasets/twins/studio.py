@@ -8,7 +8,6 @@ take vary everything else.
 from __future__ import annotations
 
 import colorsys
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -196,12 +195,6 @@ def frames(folder: Path, shown: np.ndarray, name: Callable[[int], str], absent: 
     for k, picture in enumerate(shown):
         if k not in absent:
             cv2.imwrite(str(folder / name(k)), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write plain values."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def write_lines(path: Path, lines: Sequence[str], end: str = "\n") -> None:
