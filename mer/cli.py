@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("mer.analysis.doctor.command", "broken files, leaks, duplicates, classes, lengths: is a corpus sound?"),
     "extract": ("mer.datasets.extract", "run encoders over a manifest, keep their tokens in a store"),
     "store": ("mer.datasets.store_command", "check, pack or list a feature store"),
-    "weights": ("mer.encoders.weights_command", "list, show, fetch or convert the published weights of encoders"),
+    "weights": ("mer.weights_command", "list, show, fetch or convert published weights"),
     "fit": ("mer.experiments.training:fit", "train a model from a config"),
     "validate": ("mer.experiments.training:validate", "score a checkpoint on the validation split"),
     "test": ("mer.experiments.training:test", "open the test split, write the score file"),

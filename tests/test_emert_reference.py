@@ -32,6 +32,7 @@ from mer.losses import SmoothL1
 from mer.model import EmotionModel
 from mer.shipped import shipped
 from mer.tokens import Sampled
+from tiny import mer, one_line
 
 SEVEN = Task("seven", LabelSpace("seven.v1", tuple("abcdefg"), "continuous"))
 MODELS: dict[str, Callable[[], EmotionModel]] = {
@@ -139,6 +140,28 @@ def test_a_file_goes_out_and_comes_back(name: str, tmp_path: Path) -> None:
     shown = inputs()
     for task, logits in checkpoint.load(tmp_path / "model.safetensors")[0](shown).logits.items():
         torch.testing.assert_close(logits, model(shown).logits[task])
+
+
+@torch.no_grad()
+def test_the_command_turns_a_published_file_into_a_model_and_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, published_, ours, again = made("cls"), *(tmp_path / f for f in ("a.pth", "model.safetensors", "b.pth"))
+    write(published_, model)
+    assert mer("weights", "emert", published_, "--out", ours) == 2
+    assert "Add --model cls, reg or intensity" in one_line(capsys.readouterr().err)
+    assert mer("weights", "emert", published_, "--model", "reg", "--out", ours) == 2
+    assert not ours.exists()
+    assert mer("weights", "emert", published_, "--model", "cls", "--out", ours) == 0
+    shown = inputs()
+    torch.testing.assert_close(checkpoint.load(ours)[0](shown).logits, model(shown).logits)
+    assert mer("weights", "emert", ours, "--out", again) == 0
+    files = [torch.load(path, weights_only=True) for path in (published_, again)]
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.equal(value, files[1][key]) for key, value in files[0].items())
+    capsys.readouterr()
+    assert mer("weights", "emert", ours, "--out", again) == 2
+    assert "exists" in one_line(capsys.readouterr().err)
 
 
 def test_a_file_of_another_of_the_three_is_refused(tmp_path: Path) -> None:

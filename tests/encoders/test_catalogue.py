@@ -17,7 +17,7 @@ from torch import nn
 from mer.checkpoint import load_encoder
 from mer.encoders import Encoder, catalogue, weights
 from mer.encoders.catalogue import CATALOGUE, Published
-from mer.encoders.weights_command import built, config
+from mer.weights_command import built, config
 
 TOKENIZER = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}}
 

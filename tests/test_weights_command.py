@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mer.encoders import catalogue, fetch, weights
 from mer.encoders.catalogue import Published
-from mer.encoders.weights_command import convert, table
+from mer.weights_command import convert, table
 from mer.errors import UserError
 
 CONTENT = b"weights" * 1000
@@ -40,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(variable, raising=False)
     several = {"files": ("config.json",), "one_of": ("model.safetensors", "pytorch_model.bin")}
     monkeypatch.setattr(catalogue, "CATALOGUE", entries := {})
-    monkeypatch.setattr("mer.encoders.weights_command.CATALOGUE", entries)
+    monkeypatch.setattr("mer.weights_command.CATALOGUE", entries)
     entries["net"] = entry(sha256={"net.pth": DIGEST[:8]})
     entries["hub"] = entry("hub", **several, page="https://huggingface.co/owner/hub")
     entries["asked"] = entry("asked", ("asked.pt",), source=None, page="https://example.org/asked")

@@ -1,4 +1,4 @@
-"""`mer weights list | show | fetch | convert`: the published checkpoints that the encoders take."""
+"""`mer weights list | show | fetch | convert | emert`: published checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main(argv: list[str]) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser("mer weights", description="The published checkpoints that the encoders take.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list | show | fetch | convert")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list | show | fetch | convert | emert")
     commands.add_parser("list", help="all names, with licence and size, and which are on this machine")
     show_ = commands.add_parser("show", help="everything about one: source, licence, keys, lines for a config")
     show_.add_argument("name")
@@ -43,6 +43,15 @@ def main(argv: list[str]) -> int:
     )
     convert_.add_argument("file", type=Path)
     convert_.add_argument("--out", type=Path, metavar="FILE", help="the file to write")
+    emert_ = commands.add_parser(
+        "emert",
+        help="turn a published EMERT into a model of mer, or back",
+        description="A published file becomes a model that mer predict, test and export take; a model.safetensors of one of"
+        " the three (configs/emer) becomes a file as published.",
+    )
+    emert_.add_argument("file", type=Path)
+    emert_.add_argument("--model", choices=("cls", "reg", "intensity"), help="which of the three a published file is")
+    emert_.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     options = parser.parse_args(argv)
     if options.command == "list":
         print(table())
@@ -51,6 +60,8 @@ def main(argv: list[str]) -> int:
     elif options.command == "fetch":
         for line in fetch(catalogue.known(options.name), options.mirror, options.out):
             print(line, flush=True)
+    elif options.command == "emert":
+        print(emert(options.file, options.out, options.model))
     else:
         print(convert(options.file, options.out))
     return 0
@@ -223,3 +234,35 @@ def _count(part: Any) -> tuple[int, int]:
         else:
             counts[in_list] += hasattr(value, "untyped_storage")
     return counts[0], counts[1]
+
+
+# -- emert ---------------------------------------------------------------------------------------------------------------
+
+
+def emert(path: Path, out: Path, which: str | None) -> str:
+    """A published EMERT as a model of mer, or one of mer as published.
+
+    Args:
+        path: `model.safetensors`, or a published file of any other ending.
+        out: the file to write.
+        which: `cls`, `reg` or `intensity`, for a published file.
+
+    Returns:
+        what was done.
+
+    Raises:
+        UserError: not such a file, not one of the three models, or `out` exists.
+    """
+    from mer import checkpoint, emert_reference
+
+    if out.exists():
+        raise UserError(f"{out} exists", "Remove it, or name another file with --out")
+    if path.suffix == ".safetensors":
+        emert_reference.write(out, checkpoint.load(path)[0])
+        return f"{out}: as published"
+    if which is None:
+        raise UserError(f"{path} does not say which of the three models it is", "Add --model cls, reg or intensity")
+    model = getattr(emert_reference, f"emert_reference_{which}")()
+    report = emert_reference.read(path, model)
+    checkpoint.save(out, model, {"weights": path.name})
+    return f"{out}: {report}"
