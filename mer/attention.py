@@ -9,9 +9,14 @@ from torch import Tensor, nn
 from mer.errors import UserError
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """As it is in float32 or float64, in float32 where it is shorter."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax over the True positions of `mask`; all-False slices are 0. Computed in float32."""
-    scores = scores.float().masked_fill(~mask, -1e30)
+    """Softmax over the True positions of `mask`; all-False slices are 0. Computed in float32 at least."""
+    scores = at_least_float32(scores).masked_fill(~mask, -1e30)
     return F.softmax(scores, dim=dim) * mask
 
 
@@ -101,7 +106,8 @@ class StatisticsPool(nn.Module):
         super().__init__()
         _divides(dim, heads)
         self.heads = heads
-        self.score = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, heads))
+        # No bias on the scores: a softmax over time does not see what is added to all of them.
+        self.score = nn.Sequential(nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, heads, bias=False))
         self.out = nn.Linear(3 * dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

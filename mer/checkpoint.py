@@ -101,7 +101,14 @@ def load(path: Path, allow_modules: Iterable[str] = ()) -> tuple[EmotionModel, d
         fusion = functools.partial(_fusion, config["fusion"], allowed, where)
         heads = {n: functools.partial(_head, d, allowed, where) for n, d in config["heads"].items()}
         model = EmotionModel(
-            encoders, fusion, tasks, heads, bool(config["unimodal_heads"]), float(config["modality_dropout"])
+            encoders,
+            fusion,
+            tasks,
+            heads,
+            bool(config["unimodal_heads"]),
+            float(config["modality_dropout"]),
+            config.get("missing", "masked"),  # older checkpoints know neither option
+            dict(config.get("reads", {})),
         )
     except UserError as error:
         if where in error.problem:
@@ -175,6 +182,16 @@ def load_encoder(path: Path, name: str, encoder: Encoder, part: str | None = Non
                 "Give the encoder in the config the arguments it was trained with",
             )
     encoder.load_state_dict(tensors)
+
+
+def facts(path: Path) -> dict[str, Any] | None:
+    """What a file that `load_encoder` takes says about its training; None where it is a published one.
+
+    Raises:
+        UserError: as `load_encoder`.
+    """
+    path = catalogue.locate(path)
+    return dict(describe(path)["facts"]) if _is_ours(path) else None
 
 
 def _is_ours(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,7 @@ from mer.labels import Task
 from mer.losses import Loss, default_loss
 from mer.model import EmotionModel, Prediction
 from mer.predictions import Predictions
+from mer.self_labels import SelfLabels
 from mer.tokens import at_times
 
 # In the names of tables of positions and of learned tokens, as published networks call them.
@@ -39,8 +40,17 @@ class EmotionTask(pl.LightningModule):
         heads: per task a head other than the two-layer MLP.
         losses: per task a loss other than the default of its kind.
         task_weights: per task the weight of its loss; 1 where not given.
-        unimodal_weight: weight of the auxiliary losses of one head per modality; 0 builds no such heads.
+        unimodal_weight: weight of the auxiliary losses of one head per modality, of whose losses the mean is taken; 0 builds
+            no such heads.
+        unimodal_labels: what these heads learn: the label of the clip (`shared`), or labels of their own `generated` while
+            training goes on (Self-MM, see `mer.self_labels`; one process only, and the validation loss then has no
+            part of them). Labels that annotators gave to one modality are tasks: see `reads`.
         modality_dropout: probability with which each modality is hidden from a training sample.
+        missing: what the fusion gets for a modality that a clip lacks: nothing (`masked`), or a `learned` token.
+        reads: per task the modality that it is about, e.g. {sentiment_text: text}: its head reads that modality's own
+            vector. Clips that lack it teach nothing, and are scored with an even answer (values of 0).
+        token_noise: per encoder the standard deviation of noise on its tokens in training, of a frozen encoder's from a
+            store as well.
         lr: peak learning rate of AdamW.
         weight_decay: of matrices; norms, biases, embeddings and position tables are never decayed.
         lr_factors: per parameter prefix (`encoders.audio`, `fusion`) a factor on the learning rate; the longest match counts.
@@ -52,7 +62,8 @@ class EmotionTask(pl.LightningModule):
             come from a feature store (`data.store`).
         encoder_weights: per encoder what it begins with: a model.safetensors of mer (the encoder of that name in it), a
             published file or folder, or a name that `mer weights list` prints. Where an encoder has several networks with a
-            file each, the part is named: `skeleton.joint`.
+            file each, the part is named: `skeleton.joint`. `{fold}` in a path stands for the fold that is run
+            (`mer.per_fold`); a file of mer that was fitted on people or rows of the test is refused.
     """
 
     def __init__(
@@ -64,7 +75,11 @@ class EmotionTask(pl.LightningModule):
         losses: dict[str, Loss] | None = None,
         task_weights: dict[str, float] | None = None,
         unimodal_weight: float = 0.0,
+        unimodal_labels: Literal["shared", "generated"] = "shared",
         modality_dropout: float = 0.0,
+        missing: Literal["masked", "learned"] = "masked",
+        reads: dict[str, str] | None = None,
+        token_noise: dict[str, float] | None = None,
         lr: float = 1e-3,
         weight_decay: float = 0.05,
         lr_factors: dict[str, float] | None = None,
@@ -74,7 +89,9 @@ class EmotionTask(pl.LightningModule):
         encoder_weights: dict[str, str] | None = None,
     ):
         super().__init__()
-        self.model = EmotionModel(encoders, fusion, tasks, heads, unimodal_weight > 0, modality_dropout)
+        self.model = EmotionModel(
+            encoders, fusion, tasks, heads, unimodal_weight > 0, modality_dropout, missing, reads, token_noise
+        )
         self.losses = nn.ModuleDict({n: (losses or {}).get(n) or default_loss(t.space.kind) for n, t in tasks.items()})
         for name in {*(losses or {}), *(task_weights or {})} - set(tasks):
             raise UserError(
@@ -95,6 +112,7 @@ class EmotionTask(pl.LightningModule):
             raise UserError(f"model.warmup is {warmup:g}", "Use a share of the steps, 0 to 1")
         self.task_weights = task_weights or {}
         self.unimodal_weight = unimodal_weight
+        self.self_labels = self._generated(unimodal_labels)
         self.lr, self.weight_decay, self.warmup, self.final_lr = lr, weight_decay, warmup, final_lr
         self.lr_factors, self.freeze_until = lr_factors or {}, freeze or {}
         names = {*(n for n, _ in self.model.named_parameters()), *(f"encoders.{n}" for n in encoders)}
@@ -129,9 +147,18 @@ class EmotionTask(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Let losses and encoders take what they need from the training rows."""
+        if stage == "fit" and self.self_labels is not None and self.trainer.world_size > 1:
+            raise UserError(
+                f"model.unimodal_labels is generated, in {self.trainer.world_size} processes, each of which sees other clips",
+                "Set trainer.devices and trainer.num_nodes to 1, or unimodal_labels to shared",
+            )
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or data is None:
             return
+        if self.self_labels is not None:
+            for name in self.self_labels.spaces:
+                labels = [clip.labels[name] for clip in data.split.train if clip.labels[name] is not None]
+                self.self_labels.fit(name, torch.tensor(labels, dtype=torch.float32))
         for name, counts in data.class_counts().items():
             labelled = sum(clip.labels[name] is not None for clip in data.split.train)
             _loss(self.losses[name]).fit(counts, labelled)
@@ -151,6 +178,12 @@ class EmotionTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] |= self._as_given
+        if self.self_labels is not None:
+            checkpoint["self_labels"] = self.self_labels.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.self_labels is not None:
+            self.self_labels.load_state_dict(checkpoint.get("self_labels", {}))
 
     def on_train_end(self) -> None:
         self.load_state_dict(self._as_given, strict=False)
@@ -207,6 +240,7 @@ class EmotionTask(pl.LightningModule):
                 f"the loss became {loss.item()} in epoch {self.current_epoch} on clips {', '.join(batch.clip_ids)}",
                 "Look at these clips, lower model.lr, or set trainer.gradient_clip_val",
             )
+        self._renew_labels(prediction, batch)
         return loss
 
     def _loss(self, prediction: Prediction, batch: Batch, stage: str) -> Tensor:
@@ -215,11 +249,12 @@ class EmotionTask(pl.LightningModule):
         total = prediction.fused.pooled.new_zeros((), dtype=torch.float32)
         for name in self.tasks:
             logits, target = self._scored(prediction, batch, name)
+            if name in self.model.reads:
+                seen = prediction.seen[self.model.reads[name]]
+                logits, target = logits[seen], target[seen]
             parts[name] = self.losses[name](logits, target)
             total = total + self.task_weights.get(name, 1.0) * parts[name]
-            for modality, own in prediction.unimodal.get(name, {}).items():
-                seen = prediction.seen[modality]
-                part = self.losses[name](own[seen], target[seen])
+            for modality, part in self._unimodal(prediction, batch, name, stage).items():
                 parts[f"{name}_{modality}"] = part
                 total = total + self.unimodal_weight / len(prediction.unimodal[name]) * part
         for name, value in prediction.fused.aux_losses.items():
@@ -232,6 +267,36 @@ class EmotionTask(pl.LightningModule):
             named = {f"{stage}/loss_{k}": v for k, v in parts.items()}
             self.log_dict(named, batch_size=len(batch), on_step=False, on_epoch=True)
         return total
+
+    def _unimodal(self, prediction: Prediction, batch: Batch, name: str, stage: str) -> dict[str, Tensor]:
+        """Losses of the auxiliary heads of a task; a head learns from the clips that have its modality."""
+        heads, target, seen = prediction.unimodal.get(name, {}), batch.targets[name], prediction.seen
+        if self.self_labels is None:
+            return {m: self.losses[name](own[seen[m]], target[seen[m]]) for m, own in heads.items()}
+        if stage != "train" or not heads:
+            return {}
+        return self.self_labels.losses(name, heads, target, batch.clip_ids, seen)
+
+    def _renew_labels(self, prediction: Prediction, batch: Batch) -> None:
+        if self.self_labels is None:
+            return
+        fused, seen = prediction.fused, prediction.seen
+        for name in self.self_labels.spaces:
+            target = batch.targets[name]
+            self.self_labels.renew(name, self.current_epoch, fused.pooled, fused.unimodal, target, batch.clip_ids, seen)
+
+    def _generated(self, labels: str) -> SelfLabels | None:
+        if labels not in ("shared", "generated"):
+            raise UserError(f"model.unimodal_labels is {labels!r}", "Use shared or generated")
+        if labels == "shared":
+            return None
+        heads = {name: task for name, task in self.tasks.items() if name in self.model.unimodal_heads}
+        if not heads:
+            raise UserError(
+                "model.unimodal_labels is generated, but there is no auxiliary head to learn them",
+                "Set unimodal_weight above 0; frame-level tasks and those under reads have no such heads",
+            )
+        return SelfLabels(heads, list(self.model.encoders))
 
     def _scored(self, prediction: Prediction, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
         """Logits (N, C) and targets of a task, frames of a frame-level one flattened."""
@@ -260,8 +325,9 @@ class EmotionTask(pl.LightningModule):
             return
         prediction = self.model(batch.inputs)
         self._loss(prediction, batch, stage)
-        shown = torch.stack(list(prediction.seen.values())).any(dim=0)
+        anything = torch.stack(list(prediction.seen.values())).any(dim=0)
         for name, task in self.tasks.items():
+            shown = prediction.seen.get(self.model.reads.get(name, ""), anything)
             if task.level == "video":
                 self.predictions[name].add_clips(batch.clip_ids, prediction.logits[name], batch.targets[name], shown)
             else:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from tiny import mer, one_line
 from torch import Tensor
 
 from mer import checkpoint
@@ -32,7 +33,6 @@ from mer.losses import SmoothL1
 from mer.model import EmotionModel
 from mer.shipped import shipped
 from mer.tokens import Sampled
-from tiny import mer, one_line
 
 SEVEN = Task("seven", LabelSpace("seven.v1", tuple("abcdefg"), "continuous"))
 MODELS: dict[str, Callable[[], EmotionModel]] = {

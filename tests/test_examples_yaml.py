@@ -34,7 +34,7 @@ TASKS = {
     "dfew": tasks(emotion="dfew7.v1"),
     "bah": tasks(ah="bah2.v1", ah_frame="bah2.v1"),
     "imigue": tasks(gesture="imigue32.v1", emotion="imigue_emotion2.v1"),
-    "compare": tasks(emotion="ravdess8.v1"),
+    "compare": tasks(emotion="ravdess8.v1", agreement="synthetic_xor.v1", sentiment="mosi2.v1"),
     "crema_d": tasks(emotion="crema_d6.v1"),
     "emodb": tasks(emotion="emodb4.v1"),
     "folder": tasks(label="basic7.v1"),
@@ -102,6 +102,7 @@ def test_its_model_and_trainer_are_built(config: Path, manifest: Path, tmp_path:
     tiny = ["--overlay", str(shipped("configs") / "tiny.yaml")]  # published weights are not at hand
     options = ["--data.manifest", str(manifest), "--out", str(tmp_path / "run"), "--trainer.accelerator", "cpu", *tiny]
     options += ["--model.encoder_weights", "null"]  # which are fetched, or put in place by hand
+    options += ["--data.store", "null"]  # which mer extract fills
     run = training.parse(["--config", str(config), *options], "fit")
     assert sum(p.numel() for p in run.task.model.parameters()) > 1000
     assert set(run.task.model.specs) <= set(run.data.manifest.columns)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from mer.encoders import catalogue, fetch, weights
 from mer.encoders.catalogue import Published
-from mer.weights_command import convert, table
 from mer.errors import UserError
+from mer.weights_command import convert, table
 
 CONTENT = b"weights" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -108,7 +108,7 @@ class ClipDataset(Dataset[Item | Skipped]):
         clips: its rows to use.
         specs: how each modality is prepared, from the model.
         crop: seconds of the random stretch taken in training; None takes whole clips.
-        keep: hold prepared media in memory.
+        keep: hold prepared media, and tokens of a store, in memory.
         seed: of the random stretches; each is a function of (seed, epoch, clip id).
         shelves: per modality the shelf of a feature store that gives its tokens; the others are read from media.
         left_out: clips that are known to be unreadable, and why.
@@ -138,6 +138,7 @@ class ClipDataset(Dataset[Item | Skipped]):
         self.manifest, self.clips, self.specs = manifest, list(clips), dict(specs)
         self.crop, self.seed, self.draws = crop, seed, draws
         self.shelves, self.left_out = dict(shelves or {}), dict(left_out or {})
+        self._held: dict[tuple[str, str], Tokens] | None = {} if keep else None
         media = {m: s for m, s in self.specs.items() if m not in self.shelves}
         crops: set[Crop] = {"center"} if views is None else {view.crop for view in views.of(0.0, 0.0)}
         self.sources = {
@@ -206,8 +207,15 @@ class ClipDataset(Dataset[Item | Skipped]):
         media = {m: r for m, r in references.items() if m not in self.shelves}
         found: dict[str, Found] = {**source.get(clip, media, draw)} if media else {}
         for modality in references.keys() & self.shelves.keys():
-            found[modality] = _kept(self.shelves[modality], item_id(references[modality], clip.start, clip.end))
+            found[modality] = self._tokens(modality, item_id(references[modality], clip.start, clip.end))
         return found
+
+    def _tokens(self, modality: str, item: str) -> Tokens:
+        if self._held is None:
+            return _kept(self.shelves[modality], item)
+        if (modality, item) not in self._held:
+            self._held[modality, item] = _kept(self.shelves[modality], item)
+        return self._held[modality, item]
 
     def _windowed(
         self, clip: Clip, references: Mapping[str, str], source: Source, window: tuple[float, float], draw: Draw
@@ -299,14 +307,13 @@ class ClipDataset(Dataset[Item | Skipped]):
 
     def _spread(self, found: Mapping[str, Found], start: float, last: float | None = None) -> dict[str, Found]:
         """Rows without a rate divide the clip; where the manifest gives it no end, it ends (`last`) with its timed media."""
-        untimed = {m for m in self.specs if self._untimed(m)}
-        if last is None:
+        spread, untimed = dict(found), {m for m in found if self._untimed(m)}
+        if untimed and last is None:
             ends = [_end(media) for m, media in found.items() if m not in untimed]
             last = max((end for end in ends if end is not None), default=None)
-        spread = dict(found)
-        for modality, media in found.items():
-            end = _end(media)
-            if modality in untimed and last is not None and end is not None:
+        for modality in untimed if last is not None else ():
+            media, end = found[modality], _end(found[modality])
+            if end is not None and last is not None:
                 assert not isinstance(media, CachedFrames)
                 second = (last - start) / (end - start)  # `prepare` gave each row one
                 spread[modality] = replace(media, spans=start + (media.spans - start) * second)

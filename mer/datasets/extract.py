@@ -24,7 +24,7 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
-from mer import checkpoint, overlay
+from mer import checkpoint, overlay, per_fold
 from mer.datasets.manifest import Clip, Manifest
 from mer.datasets.source import beside
 from mer.datasets.store import DTYPES, Note, Shelf, Store
@@ -54,6 +54,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, help="take the encoders from this model.safetensors instead")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.csv with corpus.yaml beside it")
     parser.add_argument("--store", type=Path, required=True, help="folder of the feature store")
+    parser.add_argument("--folds", nargs="+",
+                        help="of which the config's encoder_weights name a file each, with {fold} (default: all)")  # fmt: skip
     parser.add_argument("--modality", nargs="+", help="encoders to run (default: the config's frozen ones, else all)")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float16", help="of the kept tokens (float16)")
     parser.add_argument("--shard", type=_shard, help="I/N: part I, from 0, of N")
@@ -69,18 +71,34 @@ def main(argv: list[str]) -> int:
     for name, least in (("workers", 1), ("batch_size", 1), ("stretch", 1.0)):
         if not getattr(options, name) >= least:
             raise UserError(f"--{name} is {getattr(options, name):g}", f"Use at least {least:g}")
-    encoders = encoders_of(options.config, options.checkpoint, options.modality, options.allow_module)
-    encoders = _chosen(encoders, options.modality)
     manifest = Manifest.read(options.manifest)
     shard, whence = (options.shard, "") if options.shard else default_shard(os.environ)
-    return extract(
-        encoders,
-        manifest,
-        Store.create(options.store),
-        Plan(shard, options.workers, options.batch_size, options.stretch, options.dtype, options.retry_failed),
-        device_named(options.device),
-        note=f", shard {shard[0]}/{shard[1]}{whence}" if shard[1] > 1 else "",
-    )
+    plan = Plan(shard, options.workers, options.batch_size, options.stretch, options.dtype, options.retry_failed)
+    note = f", shard {shard[0]}/{shard[1]}{whence}" if shard[1] > 1 else ""
+    status = 0
+    for fold in _folds(options.config, options.folds, manifest):
+        encoders = encoders_of(options.config, options.checkpoint, options.modality, options.allow_module, fold=fold)
+        encoders = _chosen(encoders, options.modality)
+        store, told = Store.create(options.store), note if fold is None else f", fold {fold}{note}"
+        status = max(status, extract(encoders, manifest, store, plan, device_named(options.device), told))
+    return status
+
+
+def _folds(config: Path | None, named: Sequence[str] | None, manifest: Manifest) -> Sequence[str | None]:
+    """The folds whose encoders are run one after another; None alone where all folds have the same.
+
+    Raises:
+        UserError: folds that the config does not tell apart, or that the manifest has not.
+    """
+    if config is None or not per_fold.marked(_described(config).get("encoder_weights")):
+        if named:
+            raise UserError("--folds without {fold} in the config's encoder_weights", "Leave --folds out")
+        return [None]
+    unknown = [fold for fold in named or () if fold not in manifest.folds]
+    if unknown or not manifest.folds:
+        known = ", ".join(manifest.folds) or "none: the manifest needs a fold column"
+        raise UserError(f"{manifest.path}: there is no fold {(unknown or ['at all'])[0]}", f"The folds are {known}")
+    return list(named or manifest.folds)
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,7 @@ def encoders_of(
     only: Sequence[str] | None = None,
     allow_modules: Sequence[str] = (),
     warn: bool = True,
+    fold: str | None = None,
 ) -> dict[str, Encoder]:
     """The encoders of a config (see `configured`), or of a checkpoint.
 
@@ -122,7 +141,7 @@ def encoders_of(
     if (config is None) == (weights is None):
         raise UserError("the encoders come from either --config or --checkpoint", "Name one of them")
     if config is not None:
-        encoders = configured(config, only, warn)
+        encoders = configured(config, only, warn, fold)
     else:
         assert weights is not None
         model, _ = checkpoint.load(weights, allow_modules)
@@ -136,17 +155,48 @@ def encoders_of(
     return {name: encoder for name, encoder in encoders.items() if name not in joint}
 
 
-def configured(path: Path, only: Sequence[str] | None = None, warn: bool = True) -> dict[str, Encoder]:
+def configured(
+    path: Path, only: Sequence[str] | None = None, warn: bool = True, fold: str | None = None
+) -> dict[str, Encoder]:
     """Encoders of a config, with the weights that `mer fit` would begin with.
 
     Args:
         path: YAML with `encoders:`, or the config of a fit; of the latter, the frozen encoders where there are any.
         only: names of the encoders that are wanted, in place of the frozen ones.
         warn: name those that are untrained on standard error.
+        fold: what stands for `{fold}` in the weights' paths.
 
     Raises:
-        UserError: no such file, no encoders in it, or arguments they refuse.
+        UserError: no such file, no encoders in it, arguments they refuse, or a path that wants a fold.
     """
+    part = _described(path)
+    described, weights, seed = part["encoders"], part["encoder_weights"], part["seed"]
+    if marked := per_fold.marked(weights):
+        if fold is None:
+            raise UserError(
+                f"{path}: encoder_weights wants a fold ({next(iter(marked.values()))})", "Name it in the path"
+            )
+        per_fold.fill(weights, fold)
+    encoders = _built(path, described, seed)
+    drawn = {n for n, e in _built(path, described, seed + 1).items() if weights_hash(e) != weights_hash(encoders[n])}
+    checkpoint.load_encoders(encoders, {str(name): str(file) for name, file in weights.items()})
+    given = {str(name).partition(".")[0] for name in weights}
+    freeze = part["freeze"]
+    frozen = {n for n in encoders if freeze.get(f"encoders.{n}", freeze.get("encoders")) == -1}
+    wanted = {n: e for n, e in encoders.items() if n in (only or frozen or encoders)}
+    for name, encoder in wanted.items() if warn else ():
+        # Weights that depend on the seed were drawn, not learnt.
+        if name not in given and (name in drawn or type(encoder).calibrate is not Encoder.calibrate):
+            print(
+                f"mer extract: the encoder {name!r} is untrained (seed {seed}): its tokens are as good as random weights"
+                " make them. Name a trained one with --checkpoint, or with encoder_weights in the config.",
+                file=sys.stderr,
+            )
+    return encoders if only else wanted
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What a config says of its encoders, as YAML gave it: `encoders`, `encoder_weights`, `freeze`, `seed`."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -162,22 +212,7 @@ def configured(path: Path, only: Sequence[str] | None = None, warn: bool = True)
         )
     seed = config.get("seed_everything", 0)
     seed = 0 if isinstance(seed, bool) or not isinstance(seed, int) else seed
-    encoders = _built(path, described, seed)
-    drawn = {n for n, e in _built(path, described, seed + 1).items() if weights_hash(e) != weights_hash(encoders[n])}
-    checkpoint.load_encoders(encoders, {str(name): str(file) for name, file in weights.items()})
-    given = {str(name).partition(".")[0] for name in weights}
-    freeze = part.get("freeze") or {}
-    frozen = {n for n in encoders if freeze.get(f"encoders.{n}", freeze.get("encoders")) == -1}
-    wanted = {n: e for n, e in encoders.items() if n in (only or frozen or encoders)}
-    for name, encoder in wanted.items() if warn else ():
-        # Weights that depend on the seed were drawn, not learnt.
-        if name not in given and (name in drawn or type(encoder).calibrate is not Encoder.calibrate):
-            print(
-                f"mer extract: the encoder {name!r} is untrained (seed {seed}): its tokens are as good as random weights"
-                " make them. Name a trained one with --checkpoint, or with encoder_weights in the config.",
-                file=sys.stderr,
-            )
-    return encoders if only else wanted
+    return {"encoders": described, "encoder_weights": weights, "freeze": part.get("freeze") or {}, "seed": seed}
 
 
 def _built(path: Path, described: Any, seed: int) -> dict[str, Encoder]:

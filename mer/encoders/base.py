@@ -112,3 +112,11 @@ def column_statistics(rows: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     mean = total / max(count, 1)
     std = (square / max(count, 1) - mean.square()).clamp(min=0).sqrt()
     return mean.float(), torch.where(std > 1e-6, std, torch.ones_like(std)).float()
+
+
+def column_ranges(rows: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Least value and range per column over many (n, width) blocks; a constant column gets range 1."""
+    ends = [(block.amin(0), block.amax(0)) for block in rows if len(block)]
+    low = torch.stack([a for a, _ in ends]).amin(0).float() if ends else torch.zeros(())
+    span = torch.stack([b for _, b in ends]).amax(0).float() - low if ends else torch.zeros(())
+    return low, torch.where(span > 1e-6, span, torch.ones_like(span))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import nn
 
 from mer.attention import SelfAttention
-from mer.encoders.base import Encoder, column_statistics
+from mer.encoders.base import Encoder, column_ranges, column_statistics
 from mer.errors import UserError
 from mer.spec import InputSpec
 from mer.tokens import Sampled, Tokens
 
 
 class FeatureEncoder(Encoder):
-    """Standardise columns with training statistics, then an MLP per row and, for sequences, self-attention over rows.
+    """Scale columns with training statistics, then an MLP per row and, for sequences, self-attention over rows.
 
     Args:
         width: columns of the cached feature.
@@ -24,8 +25,10 @@ class FeatureEncoder(Encoder):
         hidden: width of the MLP's hidden layer.
         layers: self-attention layers over the rows; 0 for single vectors.
         dropout: on the hidden layer.
-        noise: standard deviation of the Gaussian noise added to standardised inputs in training.
-        clip: standardised values are limited to ±clip, so that one broken column cannot drown the others.
+        noise: standard deviation of the Gaussian noise added to scaled inputs in training.
+        clip: scaled values are limited to ±clip, so that one broken column cannot drown the others.
+        scale: `deviation` (mean 0, standard deviation 1 over the training rows) or `range` (0 to 1 over them; for what
+            has natural ends, such as another network's scores).
 
     Tokens: one per row, (B, T, dim), with the row's span.
     """
@@ -44,14 +47,18 @@ class FeatureEncoder(Encoder):
         dropout: float = 0.2,
         noise: float = 0.0,
         clip: float = 5.0,
+        scale: Literal["deviation", "range"] = "deviation",
     ):
         super().__init__()
+        if scale not in ("deviation", "range"):
+            raise UserError(f"FeatureEncoder.scale is {scale!r}", "Use deviation or range")
         if width < 1 or dim < 1 or hidden < 1 or (rate is not None and rate <= 0):
             raise UserError(
                 f"FeatureEncoder with width {width}, dim {dim}, hidden {hidden}, rate {rate}", "Use positive sizes"
             )
         self.spec = InputSpec("features", rate=rate, width=width)
         self.dim, self.output_rate, self.noise, self.clip = dim, rate, noise, clip
+        self.statistics = column_ranges if scale == "range" else column_statistics
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.mlp = nn.Sequential(
@@ -60,7 +67,7 @@ class FeatureEncoder(Encoder):
         self.layers = nn.ModuleList(SelfAttention(dim, heads, dropout) for _ in range(layers))
 
     def calibrate(self, batches: Iterable[Sampled]) -> None:
-        mean, std = column_statistics(batch.values[batch.mask] for batch in batches)
+        mean, std = self.statistics(batch.values[batch.mask] for batch in batches)
         self.mean.copy_(mean)
         self.std.copy_(std)
 

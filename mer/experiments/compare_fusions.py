@@ -195,13 +195,13 @@ def _accepted(class_path: str) -> set[str]:
 
 
 def _inherited(base: Sequence[str]) -> dict[str, Any]:
-    """Width and dropout of the fusion in the config: the same for all, unless a line of the zoo says otherwise."""
+    """Width, dropout and clock of the fusion in the config: the same for all, unless a line of the zoo says otherwise."""
     found: dict[str, Any] = {}
     for flag, value in itertools.pairwise(base):
         if flag == "--config":
             model = (yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}).get("model") or {}
             given = (model.get("fusion") or {}) if isinstance(model.get("fusion"), dict) else {}
-            found |= {k: v for k, v in (given.get("init_args") or {}).items() if k in ("dim", "dropout")}
+            found |= {k: v for k, v in (given.get("init_args") or {}).items() if k in ("dim", "dropout", "clock_rate")}
     return found
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mer import checkpoint, overlay, preemption
+from mer import checkpoint, overlay, per_fold, preemption
 from mer.callbacks import Preemption
 from mer.datasets.datamodule import EmotionData
 from mer.errors import UserError, need_extra
@@ -62,6 +62,12 @@ class MerCLI(LightningCLI):
             overlay.lay(overlay.read(path), self.config)
             self.config.overlay = None  # the resolved config holds what it changed
             self.config = parser.parse_object(self.config)  # as if it had been written so
+        if marked := per_fold.marked(self.config):
+            fold = self.config.data.fold
+            if fold is None:
+                key, value = next(iter(marked.items()))
+                raise UserError(f"{key} is {value!r}, but no fold is named", "Name one with --data.fold")
+            per_fold.fill(self.config, str(fold))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer of the config, with the run folder, the loggers and the callbacks of every run."""
@@ -120,7 +126,11 @@ def _loggers(folder: Path, tensorboard: bool, wandb: bool) -> list[Logger]:
 
 @dataclass
 class Run:
-    """A config made into objects."""
+    """A config made into objects.
+
+    Attributes:
+        people: subjects of the corpus that the encoders were fitted on in earlier runs, whose weights they begin with.
+    """
 
     folder: RunFolder
     task: EmotionTask
@@ -130,6 +140,7 @@ class Run:
     seed: int
     checkpoint: Path | None
     allow_modules: Sequence[str]
+    people: frozenset[str] = frozenset()
 
 
 def parse(argv: Sequence[str], command: str) -> Run:
@@ -145,6 +156,7 @@ def parse(argv: Sequence[str], command: str) -> Run:
         raise UserError(str(error) or type(error).__name__, f"See mer {command} --help") from None
     config, task, data = cli.config, cli.model, cli.datamodule
     assert isinstance(task, EmotionTask) and isinstance(data, EmotionData)
+    people = _people_of_encoders(data, config.model.encoder_weights or {})
     return Run(
         run_folder(config.out),
         task,
@@ -154,6 +166,7 @@ def parse(argv: Sequence[str], command: str) -> Run:
         _same_seed(config.seed_everything),
         Path(config.checkpoint) if config.get("checkpoint") else None,
         config.allow_module,
+        people,
     )
 
 
@@ -231,11 +244,12 @@ def train(run: Run) -> Path:
         # leaves the averaging out, and the file has it.
         run.task.load_state_dict(last["state_dict"])
     if trainer.is_global_zero:
+        own = {c.subject for c in (*run.data.split.train, *run.data.split.val) if c.subject}
         facts = {
             "corpus": run.data.manifest.corpus.name,
             "licence": run.data.manifest.corpus.licence,
             "fold": run.data.fold,
-            "train_subjects": sorted({c.subject for c in (*run.data.split.train, *run.data.split.val) if c.subject}),
+            "train_subjects": sorted(own | run.people),
             "rows": run.data.rows,
             "seed": run.seed,
             "epochs": trainer.current_epoch,
@@ -301,7 +315,7 @@ def _load(run: Run) -> None:
     """Put the weights of a checkpoint into the run; it brings its own architecture."""
     path = run.checkpoint or run.folder.model
     model, description = checkpoint.load(path, run.allow_modules)
-    _check_people(run, path, description["facts"])
+    _check_people(run.data, str(path), description["facts"])
     for name, task in run.data.tasks.items():
         theirs = model.tasks.get(name)
         if theirs is None or theirs.space != task.space or theirs.level != task.level:
@@ -312,22 +326,43 @@ def _load(run: Run) -> None:
     run.data.checkpoint = path
 
 
-def _check_people(run: Run, path: Path, facts: dict[str, Any]) -> None:
-    """A model must not be scored on people it was trained on; where the corpus allows that, the result says so."""
-    corpus, split = run.data.manifest.corpus, run.data.split
+def _people_of_encoders(data: EmotionData, weights: Mapping[str, str]) -> frozenset[str]:
+    """Subjects of this corpus that the given weights were fitted on; none of them may be tested, nor may a test row."""
+    found: set[str] = set()
+    for encoder, file in weights.items():
+        facts = checkpoint.facts(Path(file))
+        if facts is not None and facts.get("corpus") == data.manifest.corpus.name:
+            _check_people(data, f"{file}: the encoder {encoder!r}", facts)
+            found |= set(facts.get("train_subjects") or ())
+    return frozenset(found)
+
+
+def _check_people(data: EmotionData, what: str, facts: dict[str, Any]) -> None:
+    """Nothing that was fitted on the test rows or people is scored on them; where the corpus allows the latter, the result
+    says so.
+
+    Args:
+        data: what is to be scored.
+        what: was fitted, for the message.
+        facts: what its checkpoint says about the training.
+    """
+    corpus, split, fold = data.manifest.corpus, data.split, facts.get("fold")
     if facts.get("corpus") != corpus.name:
         return
+    remedy = "Score it on the fold that it was not trained on; {fold} in a path stands for the fold that is run"
     shared = set(facts.get("train_subjects") or ()) & {c.subject for c in split.test}
     if shared and corpus.subject_disjoint == "true":
         raise UserError(
-            f"{path} was trained on {len(shared)} of the test subjects (fold {facts.get('fold')!r}), for example"
+            f"{what} was trained on {len(shared)} of the test subjects (fold {fold!r}), for example"
             f" {sorted(shared)[0]!r}",
-            "Score it on the fold that it was not trained on",
+            remedy,
         )
-    if not shared and (facts.get("train_subjects") or facts.get("fold") == run.data.fold):
+    if facts.get("rows") == data.rows and None not in (fold, data.fold) and fold != data.fold:
+        raise UserError(f"{what} was trained for fold {fold!r}, on the rows that fold {data.fold!r} tests", remedy)
+    if not shared and (facts.get("train_subjects") or fold == data.fold):
         return
     stamp = f"the model was trained on {len(shared) or 'perhaps some'} of the test subjects"
-    run.data.split = replace(split, stamp="; ".join(filter(None, (split.stamp, stamp))))
+    data.split = replace(split, stamp="; ".join(filter(None, (split.stamp, stamp))))
 
 
 def _scores(run: Run, split: str) -> dict[str, Scores]:

@@ -22,7 +22,8 @@ class Fused:
         pooled: (B, D), one vector per clip.
         sequence: tokens (B, K, D) on one monotone clock, for frame-level heads; None where the module has none, or nobody
             wants it.
-        logits: per task (B, C); only score-level fusion fills it.
+        logits: per video-level task (B, C); only score-level fusion fills it.
+        frames: per frame-level task the scores as tokens (B, K, C) on one monotone clock; only score-level fusion fills it.
         unimodal: per modality (B, D), for auxiliary heads; 0 where absent.
         aux_losses: scalars to be added to the loss, already weighted.
         modality_weights: per modality (B,), summing to 1 over the present ones; None where the module has none.
@@ -31,7 +32,8 @@ class Fused:
 
     pooled: Tensor
     sequence: Tokens | None = None
-    logits: dict[str, Tensor] | None = None
+    logits: dict[str, Tensor] = field(default_factory=dict)
+    frames: dict[str, Tokens] = field(default_factory=dict)
     unimodal: dict[str, Tensor] = field(default_factory=dict)
     aux_losses: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: dict[str, Tensor] | None = None
@@ -48,15 +50,14 @@ class Fusion(Configured, nn.Module):
     Attributes:
         min_modalities, max_modalities: what the module takes, checked at construction (max None: any number).
         needs_alignment: the module wants all streams on one clock and calls `align` itself.
-        scores: the module answers the video-level tasks itself (`Fused.logits`); the model then has no heads for them.
+        scores: the module answers the tasks itself (`Fused.logits`, `Fused.frames`); the model then has no heads.
         sequence_wanted: somebody reads `Fused.sequence`; where nobody does, a module may save the work and leave it None.
             The model sets it by its tasks.
 
-    The contract, held by tests for every module: padding changes nothing; in eval mode samples do not touch each other;
-        an absent modality gets no gradient and weight 0; every trainable parameter is reached. All encoders run for
-        every batch, absent modalities included (masked), so that DDP finds no unused parameter; only a model whose
-        tasks are all at
-    frame level leaves the pooling unused, and wants `trainer.strategy: ddp_find_unused_parameters_true`.
+    The contract, held by tests for every module: padding changes nothing; in eval mode samples do not touch each other; an
+    absent modality gets no gradient and weight 0; every trainable parameter is reached. All encoders run for every batch,
+    absent modalities included (masked), so that DDP finds no unused parameter; only a model whose tasks are all at frame
+    level leaves the pooling unused, and wants `trainer.strategy: ddp_find_unused_parameters_true`.
     """
 
     min_modalities: int = 1

@@ -38,6 +38,7 @@ class CMTF(Fusion):
             `exchange` (tokens that say little are replaced by the other's of the same moment), `bottleneck` (four
             shared tokens), `late` (mean of the scores).
         dropout: of the variant.
+        clock_rate: ticks per second of the sequence.
         options: further arguments of the variant's class.
     """
 
@@ -49,6 +50,7 @@ class CMTF(Fusion):
         dim: int = 256,
         variant: str = "concat",
         dropout: float = 0.2,
+        clock_rate: float = 5.0,
         options: dict[str, Any] | None = None,
     ):
         super().__init__(dims, dim)
@@ -56,7 +58,7 @@ class CMTF(Fusion):
             raise UserError(f"CMTF.variant is {variant!r}", f"Use {', '.join(VARIANTS)}")
         self.scores = variant == "late"
         try:
-            self.inner = VARIANTS[variant](dims, dim=dim, dropout=dropout, **(options or {}))
+            self.inner = VARIANTS[variant](dims, dim=dim, dropout=dropout, clock_rate=clock_rate, **(options or {}))
         except TypeError as error:
             raise UserError(
                 f"CMTF.options of {variant!r}: {error}", f"See mer.fusion.{VARIANTS[variant].__name__}"

@@ -15,8 +15,7 @@ class CrossAttention(StreamFusion):
     """L layers in which each modality's tokens attend to the tokens of the others together; then pooled and concatenated.
 
     The plain bidirectional form of Tsai et al. (MulT, ACL 2019) and of ViLBERT (Lu et al., NeurIPS 2019), with one
-    attention per
-    modality rather than one per pair: linear in the number of modalities.
+    attention per modality rather than one per pair: weights for M, not for M (M - 1).
 
     Args:
         dims: token width of each modality, two at least (filled in by `EmotionModel`).

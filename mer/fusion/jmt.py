@@ -48,7 +48,7 @@ class JMT(ClockedFusion):
         self.encode = nn.ModuleList(SelfAttention(dim, heads, dropout) for _ in range(streams))
         self.pairs = list(itertools.permutations(range(streams), 2))
         self.cross = nn.ModuleList(CrossAttention(dim, heads, dropout, expansion=0) for _ in self.pairs)
-        self.weigh = nn.Linear(dim, 1)
+        self.weigh = nn.Linear(dim, 1, bias=False)  # a softmax over pairs follows, which sees no common addend
         self.mix = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.LeakyReLU(), nn.Linear(dim, dim))
 
     def meet(self, ticks: Tensor, there: Tensor, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mer.attention import SelfAttention
+from mer.attention import SelfAttention, at_least_float32
 from mer.fusion.vectors import VectorFusion
 
 MOMENTS = 5
@@ -68,9 +68,10 @@ class MISA(VectorFusion):
         return self.mix(self.attend(codes, here.repeat(1, 2)).flatten(1)), None
 
     def losses(self, vectors: Tensor, here: Tensor) -> dict[str, Tensor]:
-        private, shared = self._codes(vectors.float())
+        vectors = at_least_float32(vectors)
+        private, shared = self._codes(vectors)
         pairs = list(itertools.combinations(range(len(self.modalities)), 2))
-        zero = vectors.new_zeros((), dtype=torch.float32)
+        zero = vectors.new_zeros(())
         alike, apart, again = zero, zero, zero
         for i, j in pairs:
             both = here[:, i] & here[:, j]
@@ -78,7 +79,7 @@ class MISA(VectorFusion):
             apart = apart + orthogonality(private[:, i], private[:, j], both)
         for i, m in enumerate(self.modalities):
             apart = apart + orthogonality(private[:, i], shared[:, i], here[:, i])
-            wrong = (self.decode[m](private[:, i] + shared[:, i]) - vectors[:, i].float()).square().mean(1)
+            wrong = (self.decode[m](private[:, i] + shared[:, i]) - vectors[:, i]).square().mean(1)
             there = here[:, i].to(wrong.dtype)
             again = again + (wrong * there).sum() / there.sum().clamp(min=1) / len(self.modalities)
         found = {"reconstruction": self.reconstruction * again, "difference": self.difference * apart}
@@ -96,11 +97,15 @@ def moment_discrepancy(a: Tensor, b: Tensor, rows: Tensor) -> Tensor:
 
 
 def orthogonality(a: Tensor, b: Tensor, rows: Tensor) -> Tensor:
-    """Mean square of the correlations of two codes: centred over the rows, each row scaled to length 1."""
+    """Mean square of the products of two codes: centred over the rows, each row scaled to length 1.
+
+    The gradient goes through the lengths. The published code detaches them, which rewards codes for shrinking: with
+    sigmoid codes all rows soon are the same, and nothing is told apart any more.
+    """
     there = rows[:, None].to(a.dtype)
     count = there.sum().clamp(min=1)
     a, b = ((x - (x * there).sum(0) / count) * there for x in (a, b))
-    a, b = (x / (x.detach().norm(dim=1, keepdim=True) + 1e-6) for x in (a, b))
+    a, b = (x / (x.square().sum(1, keepdim=True) + 1e-6).sqrt() for x in (a, b))
     return (a.T @ b).square().mean()
 
 

@@ -15,9 +15,8 @@ from mer.tokens import Tokens, align, regular_clock
 class VectorFusion(Fusion):
     """Project every stream to one width, let the streams `exchange`, pool each over time by attention, and `join` the vectors.
 
-    The sequence, for frame-level heads, is the same `join` of every stream averaged onto a clock by overlap of time.
-    The vectors
-    for auxiliary heads are pooled before the exchange: they know one modality each.
+    The sequence, for frame-level heads, is the same `join` of every stream averaged onto a clock by overlap of time. The
+    vectors for auxiliary heads are pooled before the exchange: they know one modality each.
 
     Args:
         dims: token width of each modality (filled in by `EmotionModel`).
@@ -72,9 +71,7 @@ class VectorFusion(Fusion):
         )
 
     def _sequence(self, streams: Mapping[str, Tokens]) -> Tokens:
-        spans, mask = regular_clock(list(streams.values()), self.clock_rate)
-        ticks = [align(s, spans, mask) for s in streams.values()]
-        values, there = torch.stack([t.values for t in ticks], 2), torch.stack([t.mask for t in ticks], 2)
+        values, there, spans, mask = ticking(streams, self.clock_rate)
         joined, _ = self.join(values.flatten(0, 1), there.flatten(0, 1))
         return Tokens(joined.unflatten(0, mask.shape) * mask[..., None].to(joined.dtype), mask, spans)
 
@@ -98,6 +95,17 @@ class StreamFusion(VectorFusion):
 
     def join(self, vectors: Tensor, here: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.mix(vectors.flatten(1)), None
+
+
+def ticking(streams: Mapping[str, Tokens], rate: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All streams on one regular clock.
+
+    Returns:
+        values (B, K, M, D), which of them are there (B, K, M), spans (B, K, 2) and mask (B, K) of the clock.
+    """
+    spans, mask = regular_clock(list(streams.values()), rate)
+    ticks = [align(s, spans, mask) for s in streams.values()]
+    return torch.stack([t.values for t in ticks], 2), torch.stack([t.mask for t in ticks], 2), spans, mask
 
 
 def renewed(streams: Mapping[str, Tokens], values: Mapping[str, Tensor]) -> dict[str, Tokens]:

@@ -83,10 +83,13 @@ TASKS = {
     "mood": Task("mood", LabelSpace("mood", ("a", "b", "c"))),
     "va": Task("va", LabelSpace("va", ("v", "a"), "continuous")),
     "marks": Task("marks", LabelSpace("marks", ("x", "y"), "multilabel")),
+    "moment": Task("moment", LabelSpace("moment", ("a", "b", "c")), level="frame"),
 }
-DIMS = {"audio": 6, "video": 10, "words": 7}
-RATES = {"audio": 10.0, "video": 8.0, "words": 2.5}
-SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(DIMS, size)]
+DIMS = {"audio": 6, "video": 10, "words": 7, "skeleton": 5, "gaze": 4, "flow": 9}
+RATES = {"audio": 10.0, "video": 8.0, "words": 2.5, "skeleton": 6.0, "gaze": 12.0, "flow": 4.0}
+THREE = ("audio", "video", "words")
+SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(THREE, size)]
+OF_SIX = [subset for size in range(1, 7) for subset in combinations(DIMS, size)]
 NAN = float("nan")
 
 
@@ -100,7 +103,8 @@ def takes(make: Callable[[Mapping[str, int]], Fusion], subset: tuple[str, ...]) 
 
 CASES = [(name, subset) for name, make in FUSIONS.items() for subset in SUBSETS if takes(make, subset)]
 LARGEST = [max((c for c in CASES if c[0] == name), key=lambda c: len(c[1])) for name in FUSIONS]
-IDS = [f"{name}-{'+'.join(subset)}" for name, subset in CASES]
+LARGEST += [(name, tuple(DIMS)) for name, make in FUSIONS.items() if takes(make, tuple(DIMS))]
+IDS, LARGEST_IDS = ([f"{name}-{'+'.join(subset)}" for name, subset in some] for some in (CASES, LARGEST))
 
 
 def test_every_shipped_module_is_held_to_it() -> None:
@@ -116,18 +120,20 @@ def test_where_nobody_wants_the_sequence_all_else_stays_the_same(case: tuple[str
     wanted = fusion(tokens)
     fusion.sequence_wanted = False
     spared = fusion(tokens)
-    spared.sequence = None
+    spared.sequence, spared.frames = wanted.sequence, wanted.frames
     same(spared, wanted)
     for name, value in spared.aux_losses.items():
         torch.testing.assert_close(value, wanted.aux_losses[name])
 
 
-def test_where_nobody_wants_the_sequence_no_parameter_is_outside_the_graph(largest: Fusion) -> None:
-    largest.sequence_wanted = False
-    fused = largest(batch(largest, [5, 0]))
+@pytest.mark.parametrize("case", LARGEST, ids=LARGEST_IDS)
+def test_where_nobody_wants_the_sequence_no_parameter_is_outside_the_graph(case: tuple[str, tuple[str, ...]]) -> None:
+    fusion = made(*case, {name: task for name, task in TASKS.items() if task.level == "video"})
+    fusion.sequence_wanted = False
+    fused = fusion(batch(fusion, [5, 0]))
     fused.sequence = None
     sum((weighted(v) for v in outputs(fused).values()), start=sum(fused.aux_losses.values())).backward()
-    assert [n for n, p in largest.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert [n for n, p in fusion.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 @pytest.fixture(params=CASES, ids=IDS)
@@ -135,26 +141,27 @@ def fusion(request: pytest.FixtureRequest) -> Fusion:
     return made(*request.param)
 
 
-@pytest.fixture(params=LARGEST, ids=list(FUSIONS))
+@pytest.fixture(params=LARGEST, ids=LARGEST_IDS)
 def largest(request: pytest.FixtureRequest) -> Fusion:
-    """The module over as many modalities as it takes."""
+    """The module over as many of three modalities as it takes, and over all six where it takes them."""
     return made(*request.param)
 
 
-def made(name: str, subset: tuple[str, ...]) -> Fusion:
+def made(name: str, subset: tuple[str, ...], tasks: dict[str, Task] = TASKS) -> Fusion:
+    """In float64, so that what is compared differs by more than rounding, or not at all."""
     torch.manual_seed(0)
     fusion = FUSIONS[name]({m: DIMS[m] for m in subset})
-    fusion.for_tasks(TASKS)
+    fusion.for_tasks(tasks)
     with torch.no_grad():  # gates that start at 0 would hide what lies behind them
         for p in fusion.parameters():
             p += 0.2 * torch.randn(p.shape)
-    return fusion.eval()
+    return fusion.double().eval()
 
 
 def stream(m: str, lengths: list[int], seed: int = 0, more: int = 0, garbage: float = 0.0) -> Tokens:
     """Random tokens; a sample's content depends on its place in the batch alone, never on the padding."""
     size = max(1, *lengths) + more
-    values = torch.full((len(lengths), size, DIMS[m]), garbage)
+    values = torch.full((len(lengths), size, DIMS[m]), garbage, dtype=torch.float64)
     spans = torch.full((len(lengths), size, 2), garbage)
     mask = torch.zeros(len(lengths), size, dtype=torch.bool)
     for row, count in enumerate(lengths):
@@ -178,12 +185,20 @@ def presences(fusion: Fusion) -> Iterator[dict[str, bool]]:
             yield {m: m in chosen for m in names}
 
 
+def with_every_subset(fusion: Fusion, lengths: list[int]) -> tuple[dict[str, Tokens], Tensor]:
+    """A batch in which every way occurs, once per length; and (B, M) which modality a row has."""
+    ways = [(way, length) for way in presences(fusion) for length in lengths]
+    tokens = {m: stream(m, [length if way[m] else 0 for way, length in ways]) for m in fusion.modalities}
+    return tokens, torch.tensor([[way[m] for m in fusion.modalities] for way, _ in ways])
+
+
 def outputs(fused: Fused) -> dict[str, Tensor]:
     """Everything that a head may read, with 0 where the sequence is padded."""
     found = {"pooled": fused.pooled, **{f"unimodal {m}": v for m, v in fused.unimodal.items()}}
     if fused.sequence is not None:
         found["sequence"] = fused.sequence.zeroed()
-    return found | {f"logits {t}": v for t, v in (fused.logits or {}).items()}
+    found |= {f"frames {t}": v.zeroed() for t, v in fused.frames.items()}
+    return found | {f"logits {t}": v for t, v in fused.logits.items()}
 
 
 def check(fused: Fused, fusion: Fusion, size: int) -> Fused:
@@ -195,11 +210,16 @@ def check(fused: Fused, fusion: Fusion, size: int) -> Fused:
     assert set(fused.unimodal) <= set(fusion.modalities)
     assert all(v.shape == (size, fusion.dim) for v in fused.unimodal.values())
     assert all(v.ndim == 0 and torch.isfinite(v) for v in fused.aux_losses.values())
-    if fused.sequence is not None:
-        assert fused.sequence.dim == fusion.dim
-        assert torch.isfinite(fused.sequence.spans).all()
-        assert (fused.sequence.values[~fused.sequence.mask] == 0).all()
+    assert fused.sequence is None or fused.sequence.dim == fusion.dim
+    for clocked in clocks(fused):
+        assert torch.isfinite(clocked.spans).all()
+        assert (clocked.values[~clocked.mask] == 0).all()
     return fused
+
+
+def clocks(fused: Fused) -> list[Tokens]:
+    """What lies on a clock: the sequence, and frame-level scores."""
+    return [t for t in (fused.sequence, *fused.frames.values()) if t is not None]
 
 
 def weighted(value: Tensor) -> Tensor:
@@ -213,17 +233,17 @@ def same(a: Fused, b: Fused, rows: list[int] | None = None) -> None:
     torch.testing.assert_close(a.pooled, b.pooled[pick], atol=1e-5, rtol=1e-5)
     for m, value in a.unimodal.items():
         torch.testing.assert_close(value, b.unimodal[m][pick], atol=1e-5, rtol=1e-5)
-    for t, value in (a.logits or {}).items():
-        torch.testing.assert_close(value, (b.logits or {})[t][pick], atol=1e-5, rtol=1e-5)
+    for t, value in a.logits.items():
+        torch.testing.assert_close(value, b.logits[t][pick], atol=1e-5, rtol=1e-5)
     for m, value in (a.modality_weights or {}).items():
         torch.testing.assert_close(value, (b.modality_weights or {})[m][pick], atol=1e-5, rtol=1e-5)
-    if a.sequence is not None:
-        assert b.sequence is not None
+    assert len(clocks(a)) == len(clocks(b))
+    for mine, other in zip(clocks(a), clocks(b), strict=True):
         for i, j in enumerate(pick):
-            real, other = a.sequence.mask[i], b.sequence.mask[j]
-            assert real.sum() == other.sum()
-            torch.testing.assert_close(a.sequence.values[i][real], b.sequence.values[j][other], atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(a.sequence.spans[i][real], b.sequence.spans[j][other], atol=1e-5, rtol=1e-5)
+            here, there = mine.mask[i], other.mask[j]
+            assert here.sum() == there.sum()
+            torch.testing.assert_close(mine.values[i][here], other.values[j][there], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(mine.spans[i][here], other.spans[j][there], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -272,10 +292,8 @@ def test_no_gradient_crosses_samples(fusion: Fusion) -> None:
 def test_over_all_subsets_and_both_levels_every_parameter_receives_gradient(largest: Fusion, training: bool) -> None:
     torch.manual_seed(0)
     largest.train(training)
-    for here in presences(largest):
-        tokens = {m: stream(m, [5, 3] if here[m] else [0, 0]) for m in largest.modalities}
-        fused = largest(tokens)
-        sum((weighted(v) for v in outputs(fused).values()), start=sum(fused.aux_losses.values())).backward()
+    fused = largest(with_every_subset(largest, [5, 3])[0])
+    sum((weighted(v) for v in outputs(fused).values()), start=sum(fused.aux_losses.values())).backward()
     silent = [n for n, p in largest.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert silent == []
     assert all(torch.isfinite(p.grad).all() for p in largest.parameters() if p.grad is not None)
@@ -289,27 +307,33 @@ def test_no_parameter_is_outside_the_graph_of_both_levels(fusion: Fusion) -> Non
 
 
 def test_an_absent_modality_gets_no_gradient_and_no_weight(largest: Fusion) -> None:
-    for here in presences(largest):
-        tokens = {m: stream(m, [5, 4]) for m in largest.modalities}
-        absent = {m: Tokens(t.values, t.mask & (torch.tensor([[True], [here[m]]])), t.spans) for m, t in tokens.items()}
-        for t in absent.values():
-            t.values.requires_grad_()
-        fused = check(largest(absent), largest, 2)
-        sum(weighted(v[1]) for v in outputs(fused).values()).backward()  # type: ignore[union-attr]
-        for m in largest.modalities:
-            gradient = absent[m].values.grad
-            assert gradient is not None
-            assert bool(gradient[1].any()) is here[m], m
-            if not here[m]:
-                assert m not in fused.unimodal or not fused.unimodal[m][1].any()
-                assert fused.modality_weights is None or fused.modality_weights[m][1] == 0
+    _, here = with_every_subset(largest, [1])
+    tokens = {m: stream(m, [5] * len(here)) for m in largest.modalities}
+    some = {m: Tokens(t.values, t.mask & here[:, i, None], t.spans) for i, (m, t) in enumerate(tokens.items())}
+    for t in some.values():
+        t.values.requires_grad_()
+    fused = check(largest(some), largest, len(here))
+    sum(weighted(v) for v in outputs(fused).values()).backward()  # type: ignore[union-attr]
+    for i, m in enumerate(largest.modalities):
+        gradient = some[m].values.grad
+        assert gradient is not None
+        assert torch.equal(gradient.flatten(1).any(1), here[:, i]), m
+        assert m not in fused.unimodal or not fused.unimodal[m][~here[:, i]].any()
+        assert fused.modality_weights is None or not fused.modality_weights[m][~here[:, i]].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("absent", THREE)
+def test_it_is_the_same_whether_a_batch_lacks_a_modality_or_a_sample_does(absent: str, largest: Fusion) -> None:
+    tokens = {m: stream(m, [5, 0 if m == absent else 3]) for m in largest.modalities}
+    alone = {m: Tokens(t.values[1:, :3], t.mask[1:, :3], t.spans[1:, :3]) for m, t in tokens.items()}
+    same(largest(alone), largest(tokens), [1])
 
 
 @torch.no_grad()
 def test_a_sample_without_any_modality_gets_a_finite_answer_and_no_tick(fusion: Fusion) -> None:
     fused = check(fusion(batch(fusion, [5, 0, 3], garbage=NAN)), fusion, 3)
-    if fused.sequence is not None:
-        assert fused.sequence.present.tolist() == [True, False, True]
+    assert all(clocked.present.tolist() == [True, False, True] for clocked in clocks(fused))
     if fused.modality_weights is not None:
         assert all(w[1] == 0 for w in fused.modality_weights.values())
     check(fusion(batch(fusion, [0, 0])), fusion, 2)
@@ -317,21 +341,33 @@ def test_a_sample_without_any_modality_gets_a_finite_answer_and_no_tick(fusion: 
 
 @torch.no_grad()
 def test_weights_sum_to_one_over_the_present(largest: Fusion) -> None:
-    for here in presences(largest):
-        fused = largest({m: stream(m, [5, 3] if here[m] else [0, 0]) for m in largest.modalities})
-        if fused.modality_weights is None:
-            pytest.skip("has no notion of weights")
-        weights = torch.stack([fused.modality_weights[m] for m in largest.modalities])
-        assert (weights >= 0).all()
-        torch.testing.assert_close(weights.sum(0), torch.ones(2))
+    tokens, here = with_every_subset(largest, [5, 3])
+    fused = largest(tokens)
+    if fused.modality_weights is None:
+        pytest.skip("has no notion of weights")
+    weights = torch.stack([fused.modality_weights[m] for m in largest.modalities])
+    assert (weights >= 0).all()
+    torch.testing.assert_close(weights.sum(0), torch.ones(len(here), dtype=weights.dtype))
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_of_six_modalities_every_subset_will_do(name: str) -> None:
+    for subset in (subset for subset in OF_SIX if takes(FUSIONS[name], subset)):
+        fusion = made(name, subset)
+        tokens, loose = batch(fusion, [6, 3, 8]), batch(fusion, [6, 3, 8], more=3, garbage=NAN)
+        turned = {m: Tokens(t.values[[2, 0]], t.mask[[2, 0]], t.spans[[2, 0]]) for m, t in loose.items()}
+        found = check(fusion(tokens), fusion, 3)
+        with torch.no_grad():
+            same(check(fusion(turned), fusion, 2), found, [2, 0])
+        sum((weighted(v) for v in outputs(found).values()), start=sum(found.aux_losses.values())).backward()
+        assert [n for n, p in fusion.named_parameters() if p.requires_grad and p.grad is None] == [], subset
 
 
 @torch.no_grad()
 def test_the_sequence_lies_on_one_monotone_clock_over_the_media(fusion: Fusion) -> None:
     tokens = batch(fusion, [6, 3, 8])
-    sequence = fusion(tokens).sequence
-    if sequence is None:
-        pytest.skip("has no sequence")
+    sequence, *more = clocks(fusion(tokens))  # every module has one
+    assert all(torch.equal(other.spans, sequence.spans) for other in more)
     assert (sequence.spans[..., 1] >= sequence.spans[..., 0]).all()
     for row in range(3):
         spans = sequence.spans[row][sequence.mask[row]]
@@ -344,37 +380,36 @@ def test_the_sequence_lies_on_one_monotone_clock_over_the_media(fusion: Fusion) 
 
 @torch.no_grad()
 def test_the_sequence_changes_where_a_token_changes(fusion: Fusion) -> None:
-    before = fusion(batch(fusion, [40])).sequence
-    if before is None:
-        pytest.skip("has no sequence")
+    before = clocks(fusion(batch(fusion, [40])))[0]
     m = fusion.modalities[0]
     # A module that brings one stream onto the clock of another spreads a token over the other's, longer ones.
     reach = 0.1 + max((1 / RATES[name] for name in fusion.modalities if name != m), default=0.0)
     found = []
-    for place in (5, 12, 20, 25, 33):  # attention carries every change everywhere; most of it stays where it is
+    for place in range(4, 37, 4):  # attention carries every change everywhere; most of it stays where it is
         tokens = batch(fusion, [40])
         moment = float(tokens[m].times[0, place])
         tokens[m].values[0, place] += 3.0
-        change = (fusion(tokens).sequence.values - before.values)[0].norm(dim=1)
+        change = (clocks(fusion(tokens))[0].values - before.values)[0].norm(dim=1)
         near = (before.spans[0, :, 0] - reach <= moment) & (moment <= before.spans[0, :, 1] + reach)
         found.append(bool(change[near].max() > 1.5 * change[~near].median()))
-    assert sum(found) >= 4
+    assert sum(found) >= 6
 
 
 def test_bfloat16_stays_close_and_trains(fusion: Fusion) -> None:
-    tokens = batch(fusion, [6, 3])
+    fusion.float()  # autocast leaves float64 alone
+    tokens = {m: t.to(torch.float32) for m, t in batch(fusion, [6, 3]).items()}
     exact = fusion(tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = check(fusion(tokens), fusion, 2)
     torch.testing.assert_close(half.pooled.float(), exact.pooled, atol=0.15, rtol=0.1)
-    if half.sequence is not None:
-        assert half.sequence.spans.dtype == torch.float32
+    assert all(clocked.spans.dtype == torch.float32 for clocked in clocks(half))
     sum(weighted(v.float()) for v in outputs(half).values()).backward()  # type: ignore[union-attr]
     assert all(torch.isfinite(p.grad).all() for p in fusion.parameters() if p.grad is not None)
 
 
 @torch.no_grad()
 def test_bfloat16_tokens_are_taken_as_they_are(fusion: Fusion) -> None:
+    fusion.float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         check(fusion({m: t.to(torch.bfloat16) for m, t in batch(fusion, [6, 3]).items()}), fusion, 2)
 
@@ -384,7 +419,7 @@ def test_state_and_description_make_another_copy_equal(fusion: Fusion) -> None:
     description = json.loads(json.dumps(fusion.describe()))
     copy = build(description, Fusion, ("mer.fusion",), (), "test")
     copy.for_tasks(TASKS)
-    copy.eval()
+    copy.double().eval()
     assert copy.describe() == description
     copy.load_state_dict(fusion.state_dict())
     tokens = batch(fusion, [6, 3])
