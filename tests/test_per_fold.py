@@ -15,6 +15,7 @@ from tiny import mer, one_line
 from mer import checkpoint, per_fold
 from mer.datasets.store import Shelf, Stored
 from mer.experiments.training import parse
+from mer.shipped import shipped
 
 FOLDS = ("0", "1", "2")
 
@@ -226,3 +227,22 @@ class TestLeak:
         assert mer("fit", "--config", given, "--out", tmp_path / "run", "--data.fold", "0") == 0
         facts = checkpoint.facts(tmp_path / "run" / "model.safetensors")
         assert facts is not None and facts["train_subjects"] == ["s01", "s02", "s04", "s05"]
+
+
+def test_the_commands_in_the_comment_of_a_config_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the twin of the corpus, for two folds and an epoch; the second and third find what the one before left."""
+    monkeypatch.chdir(tmp_path)
+    assert mer("prepare", "ravdess", "--synthetic", 6, "--out", "tree") == 0
+    assert mer("prepare", "ravdess", "--root", "tree", "--out", "data/ravdess") == 0
+    text = (shipped("configs") / "compare" / "ravdess_audio_au.yaml").read_text(encoding="utf-8")
+    lines = [line.split() for line in text.splitlines() if line.startswith("#   mer ")]
+    assert [words[2] for words in lines] == ["crossval", "extract", "compare-fusions"]
+    short = ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    for _, _, command, *rest in lines:
+        there = [word.replace("configs/", f"{shipped('configs')}/") for word in rest if word not in ("--folds", "all")]
+        more = [] if command == "extract" else short
+        more += ["--fusions", "concat", "--seeds", "1"] if command == "compare-fusions" else []
+        assert mer(command, *there, "--folds", "0", "1", *more) == 0
+    assert (tmp_path / "runs" / "compare_ravdess" / "fusions_emotion.md").is_file()

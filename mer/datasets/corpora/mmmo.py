@@ -6,11 +6,13 @@ read is the packaged form: `mmmo_train.npz`, `mmmo_valid.npz` and, who has it, `
 
 A step is a word, not a second: the manifest counts steps as seconds, so encoders have `rate: 1.0`. Steps before the first and
 behind the last word are zero in both modalities; `start` and `end` leave them out. `sentiment` is positive above 3.25, as
-the baseline beside the data has it; `score` is the number. Who speaks is not known.
+the baseline beside the data has it; `score` is the number. Who speaks is not known. Without `mmmo_test.npz`,
+`--score-validation` makes the validation part the test; nothing can then be chosen by it.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,13 @@ MODALITIES = ("audio", "video")
 THRESHOLD = 3.25  # above it, a review is positive
 
 
+def options(parser: argparse._ArgumentGroup) -> None:
+    """What is scored."""
+    parser.add_argument(
+        "--score-validation", action="store_true", help="make the validation part the test, where there is no test part"
+    )
+
+
 def read(request: Request) -> Prepared:
     """The corpus in a folder.
 
@@ -37,7 +46,17 @@ def read(request: Request) -> Prepared:
         raise UserError(
             f"{root}: none of {', '.join(FILES.values())}", "Pass the folder of the features; recordings are not read"
         )
-    rows = [row for split, path in there.items() for row in _rows(path, split)]
+    promoted: bool = request.options.score_validation
+    if promoted and ("val" not in there or "test" in there):
+        raise UserError(
+            f"{root}: --score-validation stands for a missing test part, and wants a validation part",
+            "Leave it out where there is mmmo_test.npz",
+        )
+    rows = [
+        row | {"split": "test" if promoted and split == "val" else split}
+        for split, path in there.items()
+        for row in _rows(path, split)
+    ]
     corpus = Corpus(
         "mmmo",
         root.resolve(),
@@ -46,10 +65,12 @@ def read(request: Request) -> Prepared:
             "score": Task("score", SPACES["mmmo_score.v1"]),
         },
         subject_disjoint="unknown",
-        protocol=f"ICT-MMMO, {', '.join(there)} as packaged; positive above {THRESHOLD}",
+        protocol=f"ICT-MMMO, {', '.join(there)} as packaged{', val scored' * promoted}; positive above {THRESHOLD}",
         licence="unclear: for research, ask the authors",
     )
-    notes = [] if "test" in there else ["There is no mmmo_test.npz; the validation part is all that can be scored"]
+    notes = []
+    if "test" not in there and not promoted:
+        notes.append("There is no mmmo_test.npz; --score-validation makes the validation part the test")
     return Prepared(corpus, rows, notes=notes)
 
 
