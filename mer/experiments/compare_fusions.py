@@ -83,6 +83,7 @@ class Row:
     evaluation: Evaluation
     per_seed: tuple[float, ...]
     of_folds: float
+    folds: int
     versus: Comparison | None
     cost: Cost
 
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--recommend {options.recommend!r} is not among the fusions", "Name one that is compared")
     base = [part for config in options.config for part in ("--config", config)]
     base += overrides
-    write_json(options.out / "recommended.json", {"recommended": options.recommend, "named": "before scoring"})
+    _named_beforehand(options.out, options.recommend)
 
     results: dict[str, dict[str, list[Scores]]] = {}
     costs: dict[str, Cost] = {}
@@ -151,6 +152,25 @@ def main(argv: list[str]) -> int:
         table = rows(by_name, costs, options.metric)
         _write(options.out, task, table, options, left_out, base, manifest)
     return 0
+
+
+def _named_beforehand(out: Path, recommend: str | None) -> None:
+    """Keep what was recommended before the first test row was opened.
+
+    Raises:
+        UserError: rows were opened under another recommendation, or under none.
+    """
+    path = out / "recommended.json"
+    if any(out.glob("*/seed*/**/scores_*.csv")):
+        before = json.loads(path.read_text(encoding="utf-8")).get("recommended") if path.is_file() else None
+        if before != recommend:
+            raise UserError(
+                f"{out}: test rows were opened with --recommend {before}, which is not {recommend}",
+                "Leave the flag as it was; what is recommended now has seen the test rows"
+                if before
+                else "Leave the flag out, or compare into another folder",
+            )
+    write_json(path, {"recommended": recommend, "named": "before scoring"})
 
 
 def chosen(path: Path, names: Sequence[str]) -> list[Entry]:
@@ -262,7 +282,9 @@ def rows(by_name: dict[str, list[Scores]], costs: dict[str, Cost], metric: str |
             None if name == REFERENCE or REFERENCE not in pooled else paired_bootstrap(scores, pooled[REFERENCE], shown)
         )
         folds = [evaluate(part, draws=1).metrics[shown].value for part in by_name[name]]
-        found.append(Row(name, evaluate(scores), values, float(np.mean(folds)), versus, costs[name]))
+        found.append(
+            Row(name, evaluate(scores), values, float(np.mean(folds)), len(folds) // len(values), versus, costs[name])
+        )
     return sorted(found, key=lambda row: row.evaluation.metrics[shown].value, reverse=shown not in LOWER_IS_BETTER)
 
 
@@ -283,9 +305,9 @@ def _write(
         ends = ("low", "high", "seeds", "mean_of_folds", "difference", "difference_low", "difference_high", "p")
         writer.writerow(["fusion", metric, *ends, "parameters", "gmacs", "milliseconds"])
         writer.writerows([_cells(row, metric) for row in table])
-    text = _markdown(task, table, metric, options, left_out, manifest)
+    text = _markdown(task, table, metric, options.recommend, left_out, manifest)
     write_text(out / f"fusions_{task}.md", text)
-    _picture(out / f"fusions_{task}.png", table, metric, options.recommend)
+    _picture(out / f"fusions_{task}.png", table, metric, options.recommend, f"{manifest.corpus.name}: {task}")
     record = {
         "schema": "mer-compare-fusions", "schema_version": 1, "corpus": manifest.corpus.name, "task": task,
         "metric": metric, "recommended": options.recommend, "left_out": left_out, "arguments": list(base),
@@ -309,19 +331,26 @@ def _cells(row: Row, metric: str) -> list[object]:
 
 
 def _markdown(
-    task: str, table: list[Row], metric: str, options: argparse.Namespace, left_out: dict[str, str], manifest: Manifest
+    task: str,
+    table: list[Row],
+    metric: str,
+    recommend: str | None,
+    left_out: dict[str, str],
+    manifest: Manifest,
 ) -> str:
     space = table[0].evaluation.space
-    seeds = len(table[0].per_seed)
+    seeds, folds = len(table[0].per_seed), table[0].folds > 1
+    many = f"{seeds} seed{'s' * (seeds > 1)}" + f" and {table[0].folds} folds" * folds
     lines = [
-        f"{title(metric)} of {task} ({space.name}), {manifest.corpus.name}: pooled over {seeds} seed(s) and all folds, with its"
-        f" 95 % interval; each seed; mean over folds and seeds; difference from `{REFERENCE}` on the same clips.",
+        f"{title(metric)} of {task} ({space.name}), {manifest.corpus.name}: pooled over {many}, with its 95 % interval;"
+        f" lowest and highest seed;{' mean over folds and seeds;' * folds} difference from `{REFERENCE}` on the same clips;"
+        " what the fusion alone costs for one clip on this CPU.",
         "",
-        f"| fusion | {title(metric)} | seeds | mean of folds | against {REFERENCE} | parameters | GMACs | ms |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| fusion | {title(metric)} | seeds |{' mean of folds |' * folds} against {REFERENCE} | parameters | GMACs | ms |",
+        f"| --- | --- | --- |{' --- |' * folds} --- | --- | --- | --- |",
     ]
     for row in table:
-        name = f"**{row.name}**" if row.name == options.recommend else row.name
+        name = f"**{row.name}**" if row.name == recommend else row.name
         spread = f"{number(min(row.per_seed), space)} to {number(max(row.per_seed), space)}"
         against = ""
         if row.versus is not None:
@@ -329,17 +358,18 @@ def _markdown(
             against = number(row.versus.difference.value, space, sign=True)
             against += "" if p is None else f", p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
         lines.append(
-            f"| {name} | {show(row.evaluation.metrics[metric], space)} | {spread} | {number(row.of_folds, space)} | {against} |"
+            f"| {name} | {show(row.evaluation.metrics[metric], space)} | {spread} |"
+            f"{f' {number(row.of_folds, space)} |' * folds} {against} |"
             f" {row.cost.parameters:,} | {row.cost.gmacs:.4f} | {row.cost.milliseconds:.2f} |"
         )
-    if options.recommend:
-        lines += ["", f"Recommended before the test rows were opened: {options.recommend}."]
+    if recommend:
+        lines += ["", f"Recommended before the test rows were opened: {recommend}."]
     lines += [f"Left out: {name} ({why})." for name, why in left_out.items()]
     return "\n".join(lines) + "\n"
 
 
-def _picture(path: Path, table: list[Row], metric: str, recommended: str | None) -> None:
-    """Points with intervals, the best on top; seeds as small dots."""
+def _picture(path: Path, table: list[Row], metric: str, recommended: str | None, heading: str) -> None:
+    """Points with intervals, the best on top; seeds as small dots, the recommended one a diamond."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -359,7 +389,12 @@ def _picture(path: Path, table: list[Row], metric: str, recommended: str | None)
     if reference is not None:
         axes.axvline(scale * reference.evaluation.metrics[metric].value, color="#b5451f", lw=0.8, ls=":")
     axes.set_yticks(range(len(table)), [row.name for row in reversed(table)])
-    axes.set_xlabel(title(metric) + ("" if space.kind == "continuous" else ", percent"))
+    axes.set_title(heading, loc="left", fontsize="medium", fontweight="bold")
+    unit = "" if space.kind == "continuous" else ", percent"
+    legend = f"line: 95 % interval; small dots: seeds; dotted: {REFERENCE}" + "; diamond: recommended" * bool(
+        recommended
+    )
+    axes.set_xlabel(f"{title(metric)}{unit}\n{legend}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", lw=0.3)
     with draft_of(path) as draft:

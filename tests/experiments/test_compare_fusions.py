@@ -76,7 +76,9 @@ def config(path: Path, manifest: Path, modalities: int = 2, epochs: int = 30) ->
     return path
 
 
-def test_what_lies_between_the_streams_is_found_and_scores_alone_do_not(corpus: Path, tmp_path: Path) -> None:
+def test_what_lies_between_the_streams_is_found_and_scores_alone_do_not(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     command = ["compare-fusions", "--config", config(tmp_path / "c.yaml", corpus), "--out", out, "--seeds", 2]
     command += ["--fusions", "concat", "lmf", "late", "--recommend", "lmf"]
@@ -100,6 +102,9 @@ def test_what_lies_between_the_streams_is_found_and_scores_alone_do_not(corpus: 
     assert mer(*command) == 0
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == models
     columns = slice(0, 9)  # times differ
+    capsys.readouterr()
+    assert mer(*command[:-1], "concat") == 2
+    assert "test rows were opened with --recommend lmf, which is not concat" in one_line(capsys.readouterr().err)
     after = [line.split(",")[columns] for line in (out / "fusions_agreement.csv").read_text().splitlines()]
     assert after == [line.split(",")[columns] for line in before.splitlines()]
 
