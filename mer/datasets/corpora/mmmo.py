@@ -50,7 +50,7 @@ def read(request: Request) -> Prepared:
     if promoted and ("val" not in there or "test" in there):
         raise UserError(
             f"{root}: --score-validation stands for a missing test part, and wants a validation part",
-            "Leave it out where there is mmmo_test.npz",
+            "Leave it out where there is a test part",
         )
     rows = [
         row | {"split": "test" if promoted and split == "val" else split}
