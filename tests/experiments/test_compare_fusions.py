@@ -170,3 +170,14 @@ def test_mistakes_are_one_line(
     given = config(tmp_path / "c.yaml", corpus)
     assert mer("compare-fusions", "--config", given, "--out", tmp_path / "out", *more) == 2
     assert message in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.real
+def test_the_shipped_recipe_fuses_real_posteriors(real_data: Path, tmp_path: Path) -> None:
+    """RAVDESS, published fold 1: the sound alone is right in 83.0 of 100; a fusion that works is in 86 to 90."""
+    assert mer("prepare", "ravdess_posteriors", "--root", real_data / "ravdess", "--out", tmp_path / "data") == 0
+    command = ["compare-fusions", "--config", shipped("configs") / "compare" / "ravdess_posteriors.yaml", "--seeds", 1]
+    command += ["--data.manifest", tmp_path / "data" / "fold1" / "manifest.csv", "--out", tmp_path / "out"]
+    assert mer(*command, "--fusions", "concat", "late", "--trainer.enable_progress_bar", "false") == 0
+    table = {row["fusion"]: row for row in csv.DictReader((tmp_path / "out" / "fusions_emotion.csv").open())}
+    assert all(float(row["war"]) > 0.85 for row in table.values()), table
