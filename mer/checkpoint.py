@@ -23,7 +23,7 @@ from mer.fusion.base import Fusion
 from mer.labels import Task
 from mer.model import EmotionModel
 
-SCHEMA = 1
+SCHEMA = 2  # 1: pooling over time and JMT had a bias in front of a softmax, which nothing saw
 _KEY = "mer"
 _REMEDY = "Pass a model.safetensors that mer wrote (it lies in the run folder of fit, crossval or quickstart)"
 

@@ -54,6 +54,8 @@ _PAIRS = (
     (rf"{_LAYER}norm\.", rf"{_THEIRS}1.norm."),
     (rf"{_LAYER}mlp\.", rf"{_THEIRS}1.fn.net."),
 )
+_PARTS = (ResNet, EyeLSTM, LinearHead, TaperingHead)
+_REMEDY = "Build it with mer.emert_reference"
 _STANDARDS = r"^encoders\.(eye|gaze)\.(mean|std)$"
 # In the files, but never used: shapes by key.
 DEAD: dict[str, tuple[int, ...]] = {
@@ -143,9 +145,16 @@ def _table(model: EmotionModel) -> weights.KeyTable:
     """The published layout of one of the three models."""
     if not isinstance(model.fusion, EMERT) or list(model.encoders) != list(POSITIONS):
         raise UserError(
-            f"a model of {', '.join(model.encoders)} and {type(model.fusion).__name__} has no published layout",
-            "Build it with mer.emert_reference",
+            f"a model of {', '.join(model.encoders)} and {type(model.fusion).__name__} has no published layout", _REMEDY
         )
+    parts = [*model.encoders.values(), *model.heads.values()]
+    more = [name for name in ("unimodal_heads", "missing", "reads") if getattr(model, name)]
+    more += sorted({type(part).__name__ for part in parts if not isinstance(part, _PARTS)})
+    if more:
+        raise UserError(f"a model with {', '.join(more)} has no published layout", _REMEDY)
+    kinds = sorted(task.space.kind == "classes" for task in model.tasks.values())
+    if len(kinds) > 1 and kinds != [False, True]:
+        raise UserError(f"a model of the tasks {', '.join(model.tasks)} has no published layout", _REMEDY)
     heads = []
     for name, task in model.tasks.items():
         theirs = "cls_head"

@@ -9,9 +9,12 @@ each of its `--folds`; the resolved config of a run holds what came of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+
+from mer.errors import UserError
 
 MARK = "{fold}"
 
@@ -26,6 +29,16 @@ def fill(config: Any, fold: str) -> None:
     for node, place, _, value in list(_texts(config, "")):
         if MARK in value:
             node[place] = value.replace(MARK, fold)
+
+
+def refuse(path: Path, flag: str) -> None:
+    """Let no mark stand in a path that is one for all folds.
+
+    Raises:
+        UserError: there is one.
+    """
+    if MARK in str(path):
+        raise UserError(f"{flag} {path}: one folder holds all folds", f"Leave {MARK} out of it")
 
 
 def _texts(node: Any, prefix: str) -> Iterator[tuple[Any, Any, str, str]]:

@@ -259,8 +259,9 @@ def stack_samples(
     values = make((len(items), longest, *shape), dtype)
     mask = make((len(items), longest), torch.bool)
     spans = make((len(items), longest, 2), torch.float32)
-    if len(real) == len(items) and {(i.mask.shape[1], i.values.dtype) for i in real} == {(longest, dtype)}:
-        torch.cat([item.values for item in real], out=values)  # nothing to pad: all at once
+    alike = {(i.mask.shape[1], i.values.dtype, i.values.requires_grad) for i in real} == {(longest, dtype, False)}
+    if alike and len(real) == len(items):
+        torch.cat([item.values for item in real], out=values)  # nothing to pad: all at once; `out` knows no gradients
         torch.cat([item.mask for item in real], out=mask)
         torch.cat([item.spans for item in real], out=spans)
         return Sampled(values, mask, spans)

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     emert_ = commands.add_parser(
         "emert",
         help="turn a published EMERT into a model of mer, or back",
-        description="A published file becomes a model that mer predict, test and export take; a model.safetensors of one of"
+        description="A published file becomes a model that mer predict and mer test take; a model.safetensors of one of"
         " the three (configs/emer) becomes a file as published.",
     )
     emert_.add_argument("file", type=Path)
@@ -243,21 +243,29 @@ def emert(path: Path, out: Path, which: str | None) -> str:
     """A published EMERT as a model of mer, or one of mer as published.
 
     Args:
-        path: `model.safetensors`, or a published file of any other ending.
-        out: the file to write.
+        path: `model.safetensors` of mer, or a published file.
+        out: the file to write; a model of mer ends with `.safetensors`, a published file does not.
         which: `cls`, `reg` or `intensity`, for a published file.
 
     Returns:
         what was done.
 
     Raises:
-        UserError: not such a file, not one of the three models, or `out` exists.
+        UserError: not such a file, not one of the three models, `which` does not fit, or `out` exists or has a wrong ending.
     """
     from mer import checkpoint, emert_reference
 
     if out.exists():
         raise UserError(f"{out} exists", "Remove it, or name another file with --out")
-    if path.suffix == ".safetensors":
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", "Give a model.safetensors of mer, or a published file")
+    ours = checkpoint.facts(path) is not None
+    if ours == (out.suffix == ".safetensors"):
+        what, ending = ("a published file", ".pth") if ours else ("a model of mer", ".safetensors")
+        raise UserError(f"--out {out} is to be {what}", f"Let it end with {ending}")
+    if ours:
+        if which is not None:
+            raise UserError(f"{path} is a model of mer and says itself which it is", "Leave --model out")
         emert_reference.write(out, checkpoint.load(path)[0])
         return f"{out}: as published"
     if which is None:

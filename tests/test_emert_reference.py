@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,8 @@ from mer.configured import build
 from mer.emert_reference import (
     COLUMNS,
     DEAD,
+    ER7,
+    FER7,
     POSITIONS,
     emert_reference_cls,
     emert_reference_intensity,
@@ -25,9 +28,10 @@ from mer.emert_reference import (
     read,
     write,
 )
-from mer.encoders import Encoder, EyeLSTM
+from mer.encoders import Encoder, EyeLSTM, FeatureEncoder
 from mer.errors import UserError
-from mer.fusion import Fusion
+from mer.fusion import EMERT, Fusion
+from mer.heads import LinearHead, MLPHead
 from mer.labels import LabelSpace, Task
 from mer.losses import SmoothL1
 from mer.model import EmotionModel
@@ -162,6 +166,32 @@ def test_the_command_turns_a_published_file_into_a_model_and_back(
     capsys.readouterr()
     assert mer("weights", "emert", ours, "--out", again) == 2
     assert "exists" in one_line(capsys.readouterr().err)
+
+
+def test_the_command_reads_what_was_converted_and_refuses_a_wrong_ending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = made("intensity")
+    theirs, ours, bare = (tmp_path / f for f in ("a.pth", "model.safetensors", "bare.safetensors"))
+    write(theirs, model)
+    checkpoint.save(ours, model, {})
+    assert mer("weights", "convert", theirs, "--out", bare) == 0
+    for file in (theirs, bare):
+        assert (
+            mer("weights", "emert", file, "--model", "intensity", "--out", tmp_path / f"{file.stem}2.safetensors") == 0
+        )
+    mistakes = [
+        ((tmp_path / "none.safetensors", "--out", tmp_path / "x.pth"), "no such file"),
+        ((tmp_path, "--out", tmp_path / "x.pth"), "no such file"),
+        ((theirs, "--model", "intensity", "--out", tmp_path / "x.pth"), "is to be a model of mer"),
+        ((ours, "--out", tmp_path / "x.safetensors"), "is to be a published file"),
+        ((ours, "--model", "reg", "--out", tmp_path / "x.pth"), "says itself which it is"),
+    ]
+    capsys.readouterr()
+    for arguments, message in mistakes:
+        assert mer("weights", "emert", *arguments) == 2
+        assert message in one_line(capsys.readouterr().err)
+    assert not list(tmp_path.glob("x.*"))
 
 
 def test_a_file_of_another_of_the_three_is_refused(tmp_path: Path) -> None:
@@ -357,6 +387,30 @@ def test_another_model_has_no_published_layout() -> None:
     model = made("reg")
     del model.encoders["gaze"]
     with pytest.raises(UserError, match="no published layout"):
+        published(model)
+
+
+EYES = {"eye": FeatureEncoder(4, 5.0, dim=6), "gaze": FeatureEncoder(4, 5.0, dim=6)}
+
+
+@pytest.mark.parametrize(
+    ("options", "encoders", "heads", "problem"),
+    [
+        ({"missing": "learned"}, {}, {"er7": LinearHead}, "a model with missing"),
+        ({"unimodal_heads": True}, {}, {"er7": LinearHead}, "a model with unimodal_heads"),
+        ({"reads": {"fer7": "face"}}, {}, {"er7": LinearHead, "fer7": LinearHead}, "a model with reads"),
+        ({}, {}, {"er7": MLPHead}, "a model with MLPHead"),
+        ({}, EYES, {"er7": LinearHead}, "a model with FeatureEncoder"),
+        ({}, {}, {"er7": LinearHead, "fer7": LinearHead}, "a model of the tasks er7, fer7"),
+    ],
+)
+def test_what_the_release_has_not_is_not_written_as_published(
+    options: dict[str, Any], encoders: dict[str, Encoder], heads: dict[str, type[torch.nn.Module]], problem: str
+) -> None:
+    given = {m: encoders.get(m, e) for m, e in emert_reference_cls().encoders.items()}
+    tasks = {name: {"er7": ER7, "fer7": FER7}[name] for name in heads}
+    model = EmotionModel(given, lambda dims: EMERT(dims, 32), tasks, heads, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"{problem} has no published layout"):
         published(model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ class TestMark:
         given = joined(tmp_path / "c.yaml", corpus, str(tmp_path / "fold{fold}" / "model.safetensors"))
         assert mer("crossval", "--config", given, "--out", tmp_path / "run") == 2
         assert str(tmp_path / "fold0" / "model.safetensors") in one_line(capsys.readouterr().err)
+
+    @pytest.mark.parametrize("command", ["crossval", "compare-fusions", "extract"])
+    def test_a_folder_for_all_folds_has_none(
+        self, command: str, config: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        where = "--store" if command == "extract" else "--out"
+        more = ("--manifest", corpus / "manifest.csv") if command == "extract" else ()
+        assert mer(command, "--config", config, *more, where, tmp_path / "run{fold}") == 2
+        assert "one folder holds all folds. Leave {fold} out of it" in one_line(capsys.readouterr().err)
+        assert not list(tmp_path.iterdir())
 
 
 class TestExtraction:
@@ -208,6 +219,26 @@ class TestLeak:
         capsys.readouterr()
         assert mer("fit", "--config", given, "--out", tmp_path / "other", "--data.fold", "1") == 2
         assert "trained for fold '0', on the rows that fold '1' tests" in one_line(capsys.readouterr().err)
+
+    @pytest.mark.filterwarnings("ignore:.*occur in training and test")
+    def test_where_people_may_be_shared_a_result_says_so_once(self, corpus: Path, tmp_path: Path) -> None:
+        shared = tmp_path / "corpus"
+        shutil.copytree(corpus, shared)
+        about = yaml.safe_load((shared / "corpus.yaml").read_text())
+        (shared / "corpus.yaml").write_text(yaml.safe_dump(about | {"subject_disjoint": "false"}))
+        rows = list(csv.DictReader((shared / "manifest.csv").read_text().splitlines()))
+        with (shared / "manifest.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(row | {"fold": str(n % 3)} for n, row in enumerate(rows))
+        alone = tiny.config(tmp_path / "a.yaml", shared, **{"model.encoders": {"audio": tiny.ENCODERS["audio"]}})
+        assert mer("crossval", "--config", alone, "--out", tmp_path / "voice", "--folds", "0") == 0
+        given = joined(tmp_path / "c.yaml", shared, str(tmp_path / "voice" / "fold{fold}" / "model.safetensors"))
+        assert mer("crossval", "--config", given, "--out", tmp_path / "run", "--folds", "0") == 0
+        recorded = tmp_path / "run" / "fold0"
+        assert mer("test", "--config", recorded / "config.yaml", "--out", recorded) == 0
+        head = (recorded / "scores_emotion.csv").read_text().partition("clip_id")[0]
+        assert head.count("the model was trained on 6 of the test subjects") == 1
 
     def test_an_encoder_of_another_corpus_may_have_seen_anybody(
         self, tmp_path: Path, corpus: Path, voices: Path

@@ -105,6 +105,25 @@ class TestStacking:
         )
         assert stack_samples([None, frame], InputSpec("video", rate=1, size=(4, 4))).values.dtype == torch.uint8
 
+    @pytest.mark.parametrize("counts", [(2, 2), (2, 3)])
+    def test_gradients_go_through_with_and_without_padding(self, counts: tuple[int, int]) -> None:
+        clips = [stream([float(n)] * n) for n in counts]
+        given = [Sampled(t.values.requires_grad_(), t.mask, t.spans) for t in clips]
+        stack_samples(given, InputSpec("audio")).values[:, 0].sum().backward()
+        assert [float(s.values.grad[0, 0].sum()) for s in given if s.values.grad is not None] == [
+            s.values.shape[2] for s in given
+        ]
+
+    def test_clips_of_one_length_are_stacked_as_others_are(self) -> None:
+        clips = [
+            Sampled(torch.rand(1, 3, 2), torch.tensor([[True, n > 0, False]]), torch.rand(1, 3, 2)) for n in range(3)
+        ]
+        spec = InputSpec("features", rate=1.0, width=2)
+        fast, padded = stack_samples(clips, spec), stack_samples([*clips, None], spec)
+        for name in ("values", "mask", "spans"):
+            assert torch.equal(getattr(fast, name), getattr(padded, name)[:3])
+            assert torch.equal(getattr(fast, name)[1:2], getattr(clips[1], name))
+
 
 class TestPooling:
     def test_a_group_spans_from_its_first_to_its_last_real_element(self) -> None:

@@ -71,6 +71,7 @@ def main(argv: list[str]) -> int:
     for name, least in (("workers", 1), ("batch_size", 1), ("stretch", 1.0)):
         if not getattr(options, name) >= least:
             raise UserError(f"--{name} is {getattr(options, name):g}", f"Use at least {least:g}")
+    per_fold.refuse(options.store, "--store")
     manifest = Manifest.read(options.manifest)
     shard, whence = (options.shard, "") if options.shard else default_shard(os.environ)
     plan = Plan(shard, options.workers, options.batch_size, options.stretch, options.dtype, options.retry_failed)

@@ -20,7 +20,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from mer import checkpoint
+from mer import checkpoint, per_fold
 from mer.datasets.manifest import Manifest
 from mer.errors import UserError
 from mer.evaluation import Evaluation, Scores
@@ -114,6 +114,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--recommend", help="the fusion that is recommended, named before the test rows are opened")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs and tables")
     options, overrides = parser.parse_known_args(argv)
+    per_fold.refuse(options.out, "--out")
     if options.seeds < 1:
         raise UserError(f"--seeds {options.seeds}", "Use at least 1")
     entries = chosen(options.zoo or shipped("configs") / "compare" / "fusions.yaml", options.fusions)
@@ -138,7 +139,7 @@ def main(argv: list[str]) -> int:
                 try:
                     run = _run(base, entry, seed, division, options.out)
                 except UserError as error:
-                    if "takes" not in error.problem and "frame level" not in error.problem:
+                    if " takes " not in error.problem or " modalities, not " not in error.problem:
                         raise
                     left_out[entry.name] = error.problem  # say, TFN with four modalities
                     break
@@ -148,6 +149,8 @@ def main(argv: list[str]) -> int:
                 costs.setdefault(entry.name, cost)
             if entry.name in left_out:
                 break
+    if not results:
+        raise UserError(f"no fusion is left to compare: {'; '.join(left_out.values())}", "Name others with --fusions")
     for task, by_name in results.items():
         table = rows(by_name, costs, options.metric)
         _write(options.out, task, table, options, left_out, base, manifest)

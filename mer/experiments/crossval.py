@@ -12,7 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import yaml
 
-from mer import checkpoint
+from mer import checkpoint, per_fold
 from mer.datasets.manifest import Manifest
 from mer.errors import UserError
 from mer.evaluation import Evaluation, Scores
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--folds", nargs="+", default=None, help="folds to run (default: all that occur)")
     parser.add_argument("--out", type=Path, required=True, help="run folder")
     options, overrides = parser.parse_known_args(argv)
+    per_fold.refuse(options.out, "--out")
     options.manifest = options.manifest or manifest_of(options.config)
     manifest = Manifest.read(options.manifest)
     folds = options.folds or manifest.folds

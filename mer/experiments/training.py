@@ -362,7 +362,8 @@ def _check_people(data: EmotionData, what: str, facts: dict[str, Any]) -> None:
     if not shared and (facts.get("train_subjects") or fold == data.fold):
         return
     stamp = f"the model was trained on {len(shared) or 'perhaps some'} of the test subjects"
-    data.split = replace(split, stamp="; ".join(filter(None, (split.stamp, stamp))))
+    if stamp not in (split.stamp or ""):  # several encoders, and the model that they are in, have seen the same people
+        data.split = replace(split, stamp="; ".join(filter(None, (split.stamp, stamp))))
 
 
 def _scores(run: Run, split: str) -> dict[str, Scores]:

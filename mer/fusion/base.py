@@ -50,7 +50,7 @@ class Fusion(Configured, nn.Module):
     Attributes:
         min_modalities, max_modalities: what the module takes, checked at construction (max None: any number).
         needs_alignment: the module wants all streams on one clock and calls `align` itself.
-        scores: the module answers the tasks itself (`Fused.logits`, `Fused.frames`); the model then has no heads.
+        scores: the module answers the tasks itself (`Fused.logits`, `Fused.frames`); the model then has no heads for them.
         sequence_wanted: somebody reads `Fused.sequence`; where nobody does, a module may save the work and leave it None.
             The model sets it by its tasks.
 

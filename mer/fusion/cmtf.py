@@ -57,8 +57,9 @@ class CMTF(Fusion):
         if variant not in VARIANTS:
             raise UserError(f"CMTF.variant is {variant!r}", f"Use {', '.join(VARIANTS)}")
         self.scores = variant == "late"
+        given = {"clock_rate": clock_rate} | (options or {})  # which was the only place for a clock once
         try:
-            self.inner = VARIANTS[variant](dims, dim=dim, dropout=dropout, clock_rate=clock_rate, **(options or {}))
+            self.inner = VARIANTS[variant](dims, dim=dim, dropout=dropout, **given)
         except TypeError as error:
             raise UserError(
                 f"CMTF.options of {variant!r}: {error}", f"See mer.fusion.{VARIANTS[variant].__name__}"

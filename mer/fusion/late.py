@@ -74,27 +74,32 @@ class Late(Fusion):
         ticks = ticking(streams, self.clock_rate) if self.sequence_wanted else None
         for name, task in self.tasks.items():
             if task.level == "video":
-                found.logits[name], weights = self._decided(name, vectors, here)
+                weights = self._weights(name, here)
+                found.logits[name] = self._decided(name, vectors, here)
             elif ticks is not None:
                 values, there, spans, mask = ticks
-                scores, _ = self._decided(name, values.flatten(0, 1), there.flatten(0, 1))
+                weights = weights if found.logits else self._weights(name, here)
+                scores = self._decided(name, values.flatten(0, 1), there.flatten(0, 1))
                 found.frames[name] = Tokens(scores.unflatten(0, mask.shape) * mask[..., None], mask, spans)
         found.pooled = (weights[..., None].to(vectors.dtype) * vectors).sum(1)
         found.modality_weights = {m: weights[:, i] for i, m in enumerate(self.modalities)}
         return found
 
-    def _decided(self, name: str, vectors: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors (N, M, D), of which `here` (N, M) are there, to logits (N, C) and the weights (N, M) behind them."""
+    def _weights(self, name: str, here: Tensor) -> Tensor:
+        """(N, M) weights of the modalities, of which `here` (N, M) are there."""
+        raw = self.weights[name] if self.learned else torch.zeros(here.shape[1], device=here.device)
+        return masked_softmax(raw.expand(len(here), -1), here, dim=1)
+
+    def _decided(self, name: str, vectors: Tensor, here: Tensor) -> Tensor:
+        """Vectors (N, M, D), of which `here` (N, M) are there, to logits (N, C)."""
         heads = self.decide[name]
         assert isinstance(heads, nn.ModuleDict)
         own = torch.stack([heads[m](self.dropout(vectors[:, i])) for i, m in enumerate(self.modalities)], 1)
-        own = at_least_float32(own)
-        raw = self.weights[name] if self.learned else own.new_zeros(len(self.modalities))
-        weights = masked_softmax(raw.expand(len(here), -1), here, dim=1)
+        own, weights = at_least_float32(own), self._weights(name, here)
         kind = self.tasks[name].space.kind
         if self.average == "logits" or kind == "continuous":
-            return (weights[..., None] * own).sum(1), weights
-        return _of_probabilities(own, weights, here, kind), weights
+            return (weights[..., None] * own).sum(1)
+        return _of_probabilities(own, weights, here, kind)
 
 
 def _of_probabilities(own: Tensor, weights: Tensor, here: Tensor, kind: str) -> Tensor:

@@ -132,7 +132,7 @@ class Predictor:
 
         per_window, weights = answers.windows, answers.weights
         if how != "whole clip":
-            answers.clip = {n: np.nanmean(v, axis=0) for n, v in per_window.items()}
+            answers.clip = {n: self._mean(n, v) for n, v in per_window.items()}
             answers.clip_weights = {m: float(np.nanmean(w)) for m, w in weights.items()} if weights else None
         blend = self.windows.blend
         curves = {n: blend(spans, v, times) for n, v in per_window.items()}
@@ -158,10 +158,20 @@ class Predictor:
             prediction = self._forward([stretch.parts[w] for w in batch])
             answers.filled[here] = 1.0
             for name, logits in prediction.logits.items():
-                answers.windows[name][here] = probabilities(logits, self.tasks[name].space).cpu().numpy()
+                values = probabilities(logits, self.tasks[name].space).cpu().numpy()
+                if name in self.model.reads:  # a window without that modality has nothing to say
+                    values[~prediction.seen[self.model.reads[name]].cpu().numpy()] = np.nan
+                answers.windows[name][here] = values
             for modality, weight in (prediction.fused.modality_weights or {}).items():
                 row = answers.weights.setdefault(modality, np.full(len(answers.filled), np.nan))
                 row[here] = weight.float().cpu().numpy()
+
+    def _mean(self, name: str, values: np.ndarray) -> np.ndarray:
+        """(C,) mean of the windows (W, C) that say something; an even answer where none does."""
+        if np.isfinite(values).any():
+            return np.asarray(np.nanmean(values, axis=0))
+        even = torch.zeros(1, values.shape[1])
+        return probabilities(even, self.tasks[name].space)[0].numpy()
 
     def _frames(self, stretch: Stretch, until: float, times: np.ndarray, answers: _Answers) -> None:
         """Fill in what frame-level heads say of a stretch; they see a minute at once, which bounds memory."""

@@ -172,6 +172,17 @@ def test_mistakes_are_one_line(
     assert message in one_line(capsys.readouterr().err)
 
 
+def test_only_the_number_of_modalities_leaves_a_fusion_out(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = config(tmp_path / "c.yaml", corpus, modalities=1)
+    run = ("compare-fusions", "--config", one, "--out", tmp_path / "out", "--fusions", "tfn", "lmf")
+    assert mer(*run, "--data.store", tmp_path / "takes at frame level") == 2
+    assert "takes at frame level: not a feature store" in one_line(capsys.readouterr().err)
+    assert mer("compare-fusions", "--config", one, "--out", tmp_path / "out", "--fusions", "tfn") == 2
+    assert "no fusion is left to compare: TFN takes" in one_line(capsys.readouterr().err)
+
+
 @pytest.mark.real
 def test_the_shipped_recipe_fuses_real_posteriors(real_data: Path, tmp_path: Path) -> None:
     """RAVDESS, published fold 1: the sound alone is right in 83.0 of 100; a fusion that works is in 86 to 90."""

@@ -459,3 +459,25 @@ def test_the_bounds_are_checked_at_construction() -> None:
             Pair(dict.fromkeys(names, 1))
     with pytest.raises(TypeError, match="Pair does not implement forward"):
         Pair({"a": 1, "b": 2})({})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("names", [("moment",), ("moment", "mood")])
+def test_late_shows_the_weights_that_it_learnt_of_frames_where_there_are_no_others(names: tuple[str, ...]) -> None:
+    fusion = Late({"audio": 6, "video": 10}, dim=16).eval()
+    fusion.for_tasks({name: TASKS[name] for name in names})
+    fusion.weights["moment"].copy_(torch.tensor([3.0, 1.0]).log())
+    shown = fusion(
+        {m: stream(m, [5, 3 if m == "video" else 0]).to(torch.float32) for m in fusion.modalities}
+    ).modality_weights
+    first = 0.5 if "mood" in names else 0.75
+    assert shown is not None
+    torch.testing.assert_close(
+        torch.stack([shown["audio"], shown["video"]]), torch.tensor([[first, 0], [1 - first, 1]])
+    )
+
+
+def test_a_clock_among_the_options_of_cmtf_counts_as_it_did() -> None:
+    dims = {"audio": 6, "video": 10}
+    assert CMTF(dims, dim=16, options={"clock_rate": 2.0}).inner.clock_rate == 2.0
+    assert CMTF(dims, dim=16, clock_rate=3.0).inner.clock_rate == 3.0

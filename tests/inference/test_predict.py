@@ -195,6 +195,29 @@ class TestTheSameAnswerAsInTraining:
         assert (whole.how, long.how) == ("whole clip", "mean over windows")
         np.testing.assert_allclose(long.probabilities["emotion"], np.mean(parts, axis=0), atol=0.02)
 
+    def test_windows_without_the_modality_that_a_task_reads_do_not_count_for_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "half.mp4", grey(50), tone(0.9))
+        write(tmp_path / "silent.mp4", grey(50))
+        tasks = {name: Task(name, tiny.EMOTION.space) for name in ("emotion", "of_voice")}
+        checkpoint.save(tmp_path / "model.safetensors", tiny.model(tasks, reads={"of_voice": "audio"}), {})
+        predictor = Predictor(tmp_path / "model.safetensors", device="cpu", window=0.5, step=0.5)
+        parts = [predictor.read(tmp_path / "half.mp4", s, s + 0.5).probabilities["of_voice"] for s in (0.0, 0.5)]
+        monkeypatch.setattr("mer.inference.predictor.WHOLE_CLIP", 1.0)
+        half = predictor.read(tmp_path / "half.mp4", end=2.0)
+        np.testing.assert_allclose(half.probabilities["of_voice"], np.mean(parts, axis=0), atol=0.02)
+        assert np.ptp(np.mean(parts, axis=0)) > 0.05, "far from even"
+        curve = half.timelines["of_voice"]
+        assert np.isnan(curve.probabilities[curve.times > 1.6]).all()
+        assert np.isfinite(half.timelines["emotion"].probabilities).all()
+        silent = predictor.read(tmp_path / "silent.mp4", end=2.0)
+        np.testing.assert_allclose(silent.probabilities["of_voice"], 0.25)
+        assert (
+            mer("predict", tmp_path / "silent.mp4", "--checkpoint", tmp_path / "model.safetensors", "--out", tmp_path)
+            == 0
+        )
+
 
 class TestOtherModels:
     def predictor_for(self, folder: Path, model: EmotionModel) -> Path:
