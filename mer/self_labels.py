@@ -26,7 +26,8 @@ class SelfLabels:
     distance a = (D_neg - D_pos) / (D_pos + eps); the new label y_s = y_m + (a_s - a_m) / 2 * (y_m + a_m) / a_m, clamped to
     the range of the labels; its mean with the old one in epoch i = 2, 3 ...: (i - 1) / (i + 1) old + 2 / (i + 1) new; the first
     epoch learns from the clip's label; the loss tanh(|y_s - y_m|) |prediction - y_s|, mean over clips, so that a head learns
-    from clips whose modality differs, and from none in the first epoch. A label is renewed after it was learnt from.
+    from clips whose modality differs, and from none in the first epoch. A label is renewed after it was learnt from. (The
+    released code differs from the paper: it takes |F - C| as it is, and counts a label of 0 as positive.)
 
     Ours: centres are those of the last whole epoch (the paper keeps every vector and renews the centres with each batch,
     so that they depend on the order of clips); the range is that of the training labels; where these have one sign, the
