@@ -397,7 +397,8 @@ def _picture(path: Path, table: list[Row], metric: str, recommended: str | None,
     legend = f"line: 95 % interval; small dots: seeds; dotted: {REFERENCE}" + "; diamond: recommended" * bool(
         recommended
     )
-    axes.set_xlabel(f"{title(metric)}{unit}\n{legend}")
+    axes.set_xlabel(f"{title(metric)}{unit}")
+    figure.supxlabel(legend, fontsize="x-small")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", lw=0.3)
     with draft_of(path) as draft:
