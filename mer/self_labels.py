@@ -117,41 +117,31 @@ class SelfLabels:
             target, clip_ids, seen: as in `losses`.
         """
         with torch.autocast(fused.device.type, enabled=False):  # sums over a corpus want all their digits
-            self._renew(name, epoch, fused, unimodal, target, clip_ids, seen)
-
-    def _renew(
-        self,
-        name: str,
-        epoch: int,
-        fused: Tensor,
-        unimodal: Mapping[str, Tensor],
-        target: Tensor,
-        clip_ids: Sequence[str],
-        seen: Mapping[str, Tensor],
-    ) -> None:
-        labelled, whole = self._signed(name, target)
-        vectors = torch.stack([fused, *(unimodal.get(m, torch.zeros_like(fused)) for m in self.modalities)], 1).float()
-        here = torch.stack([seen[m] if m in unimodal else torch.zeros_like(labelled) for m in self.modalities], 1)
-        here = here & labelled[:, None]
-        memory = self.memories.get(name)
-        if memory is None:
-            memory = self.memories[name] = _Memory.empty(len(self.modalities), whole.shape[1], vectors)
-        memory.to(vectors.device)
-        memory.begin(epoch)
-        rows = memory.rows(clip_ids, whole)
-        old = memory.labels[rows]
-        made = self.scales[name].clamp(_generated(whole, vectors, memory.centres), self.spaces[name])
-        i = epoch + 1
-        new = (i - 1) / (i + 1) * old + 2 / (i + 1) * made
-        # A sampler may draw a clip twice; its label is renewed once per epoch.
-        first = torch.tensor(_first(clip_ids), device=here.device)
-        due = here & first[:, None] & (memory.renewed[rows] < epoch)
-        now = torch.where(due[..., None] & torch.isfinite(made), new, old)
-        memory.labels[rows[first]] = now[first]
-        memory.renewed[rows[first]] = torch.where(due, epoch, memory.renewed[rows])[first]
-        memory.count(
-            vectors, torch.cat([whole[:, None], memory.labels[rows]], 1), torch.cat([labelled[:, None], here], 1)
-        )
+            labelled, whole = self._signed(name, target)
+            vectors = torch.stack(
+                [fused, *(unimodal.get(m, torch.zeros_like(fused)) for m in self.modalities)], 1
+            ).float()
+            here = torch.stack([seen[m] if m in unimodal else torch.zeros_like(labelled) for m in self.modalities], 1)
+            here = here & labelled[:, None]
+            memory = self.memories.get(name)
+            if memory is None:
+                memory = self.memories[name] = _Memory.empty(len(self.modalities), whole.shape[1], vectors)
+            memory.to(vectors.device)
+            memory.begin(epoch)
+            rows = memory.rows(clip_ids, whole)
+            old = memory.labels[rows]
+            made = self.scales[name].clamp(_generated(whole, vectors, memory.centres), self.spaces[name])
+            i = epoch + 1
+            new = (i - 1) / (i + 1) * old + 2 / (i + 1) * made
+            # A sampler may draw a clip twice; its label is renewed once per epoch.
+            first = torch.tensor(_first(clip_ids), device=here.device)
+            due = here & first[:, None] & (memory.renewed[rows] < epoch)
+            now = torch.where(due[..., None] & torch.isfinite(made), new, old)
+            memory.labels[rows[first]] = now[first]
+            memory.renewed[rows[first]] = torch.where(due, epoch, memory.renewed[rows])[first]
+            memory.count(
+                vectors, torch.cat([whole[:, None], memory.labels[rows]], 1), torch.cat([labelled[:, None], here], 1)
+            )
 
     def labels(self, name: str) -> dict[str, dict[str, Tensor]]:
         """Per modality and clip its label as it is now: a number per dimension, or a share per class."""
